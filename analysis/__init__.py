@@ -1,0 +1,1 @@
+"""Reads an ONNX graph and computes facts about it; knows no framework and no server."""

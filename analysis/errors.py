@@ -1,0 +1,28 @@
+"""What can go wrong when a model file is read or analysed.
+
+AnalysisError
+├── ModelFileError      the file is missing, empty, truncated or not ONNX
+├── CardError           the file's own metadata contradicts the model card's format
+├── LayerNotFoundError  no layer has the name that was asked for
+└── SymbolicShapeError  a number was asked of a shape that is not fully known
+"""
+
+
+class AnalysisError(Exception):
+    """The root of this package's errors; its text is fit to be shown to a user."""
+
+
+class ModelFileError(AnalysisError):
+    """The file is missing, empty, truncated or not ONNX."""
+
+
+class CardError(AnalysisError):
+    """The file's own metadata contradicts the model card's format."""
+
+
+class LayerNotFoundError(AnalysisError):
+    """No layer has the name that was asked for."""
+
+
+class SymbolicShapeError(AnalysisError):
+    """A number was asked of a shape that is not fully known."""

@@ -1,0 +1,79 @@
+"""The entry points `convlens` and `analyze`: they find the command, run it and turn failures into lines.
+
+Each command is a module of this package with `add_arguments(parser)` and `run(arguments) -> int`; it is
+imported only when it is asked for, so that `--help` answers at once.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from convlens.cli.errors import CommandError
+
+# command -> (what the list of commands says of it, the extras of which any one is enough)
+COMMANDS = {
+    "export": ("turn a PyTorch network into a self-describing ONNX file", ("export",)),
+    "analyze": ("report every layer of an ONNX file", ()),
+    "serve": ("serve a folder of ONNX files over gRPC", ("serve", "serve-gpu")),
+    "classify": ("send pictures to a server and print their labels", ("client",)),
+    "demo": ("serve the bundled model and classify the bundled pictures", ("serve", "serve-gpu")),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `convlens COMMAND ...`.
+
+    Returns:
+        0 done; 1 the work failed; 2 wrong usage.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in COMMANDS:
+        return _run(f"convlens {words[0]}", words[0], words[1:])
+    parser = argparse.ArgumentParser(
+        prog="convlens",
+        description="Self-describing ONNX image classifiers: export them, know them, serve them.",
+        epilog="`convlens COMMAND --help` describes a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"convlens {version('convlens')}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, (summary, _) in COMMANDS.items():
+        commands.add_parser(name, help=summary)
+    parser.parse_args(words)
+    return 2
+
+
+def analyze() -> int:
+    """Run `analyze FILE.onnx ...`, the same as `convlens analyze`."""
+    return _run("analyze", "analyze", sys.argv[1:])
+
+
+def _run(prog: str, name: str, words: Sequence[str]) -> int:
+    summary, extras = COMMANDS[name]
+    try:
+        command = importlib.import_module(f"convlens.cli.{name}")
+        parser = argparse.ArgumentParser(
+            prog=prog, description=summary[0].upper() + summary[1:] + "."
+        )
+        command.add_arguments(parser)
+        return int(command.run(parser.parse_args(words)))
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("convlens"):
+            raise
+        wanted = " or ".join(f"pip install 'convlens[{extra}]'" for extra in extras)
+        return _fail(prog, f"the package {error.name!r} is not installed: {wanted}", 1)
+    except CommandError as error:
+        return _fail(prog, str(error), error.exit_code)
+    except BrokenPipeError:
+        # The reader (head, less) has gone: keep the interpreter from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return _fail(prog, "interrupted", 130)
+
+
+def _fail(prog: str, line: str, exit_code: int) -> int:
+    print(f"{prog}: {line}", file=sys.stderr)
+    return exit_code

@@ -1,0 +1,1 @@
+"""PyTorch networks become ONNX files that describe themselves: the only package that uses torch."""

@@ -1,0 +1,1 @@
+"""The gRPC protocol: the .proto files and the stubs generated from them."""

@@ -1,0 +1,1 @@
+"""The gRPC server: model repository -> onnxruntime session -> batcher -> services -> metrics."""
