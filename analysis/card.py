@@ -251,7 +251,7 @@ class ModelCard:
         )
 
     def to_metadata(self) -> dict[str, str]:
-        """The card as ``metadata_props``, the inverse of `from_metadata`, without its empty parts."""
+        """The card as ``metadata_props``, without its empty parts: undoes `from_metadata`."""
         parts: dict[str, Any] = {
             "preprocessing": self.preprocessing and asdict(self.preprocessing),
             "labels": self.labels,

@@ -1,7 +1,7 @@
-"""The entry points `convlens` and `analyze`: they find the command, run it and turn failures into lines.
+"""The entry points `convlens` and `analyze`: find the command, run it, turn failures into lines.
 
-Each command is a module of this package with `add_arguments(parser)` and `run(arguments) -> int`; it is
-imported only when it is asked for, so that `--help` answers at once.
+Each command is a module of this package with `add_arguments(parser)` and `run(arguments) -> int`.
+It is imported only when it is asked for, so that `--help` answers at once.
 """
 
 import argparse
