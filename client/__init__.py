@@ -1,1 +1,40 @@
 """The Python client of the gRPC service, blocking and asyncio."""
+
+from convlens.client.asynchronous import AsyncClient
+from convlens.client.blocking import DEFAULT_ADDRESS, Client
+from convlens.client.errors import (
+    ClientError,
+    DeadlineExceededError,
+    InvalidArgumentError,
+    NotFoundError,
+    OverloadedError,
+    PictureError,
+    ServerError,
+    UnavailableError,
+)
+from convlens.client.messages import (
+    Classification,
+    ModelDescription,
+    ModelSummary,
+    Prediction,
+    Timing,
+)
+
+__all__ = [
+    "DEFAULT_ADDRESS",
+    "AsyncClient",
+    "Classification",
+    "Client",
+    "ClientError",
+    "DeadlineExceededError",
+    "InvalidArgumentError",
+    "ModelDescription",
+    "ModelSummary",
+    "NotFoundError",
+    "OverloadedError",
+    "PictureError",
+    "Prediction",
+    "ServerError",
+    "Timing",
+    "UnavailableError",
+]

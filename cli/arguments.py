@@ -1,0 +1,38 @@
+"""Types of command-line values: each gives one line that says what would do."""
+
+import argparse
+import math
+
+
+def port(text: str) -> int:
+    """A TCP port; 0 means a free one."""
+    return _whole(text, 0, 65535)
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    return _whole(text, 1, 2**31 - 1)
+
+
+def natural(text: str) -> int:
+    """A whole number of at least 0."""
+    return _whole(text, 0, 2**31 - 1)
+
+
+def seconds(text: str) -> float:
+    """A finite time, not negative."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds, is {text!r}")
+    return value
+
+
+def _whole(text: str, low: int, high: int) -> int:
+    if not (text.isascii() and text.isdecimal()) or not low <= int(text) <= high:
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number from {low} to {high}, is {text!r}"
+        )
+    return int(text)

@@ -1,0 +1,187 @@
+"""The server as a whole: its parts are started in order and stopped in reverse."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import grpc
+import prometheus_client
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as grpc_health
+from grpc_reflection.v1alpha import reflection
+from PIL import Image
+
+from convlens.proto import classifier_pb2, classifier_pb2_grpc
+from convlens.server.classifier import ClassifierServicer
+from convlens.server.errors import StartError
+from convlens.server.http import Health, HttpPort
+from convlens.server.interceptor import Edge
+from convlens.server.metrics import Metrics
+from convlens.server.repository import Repository, State
+from convlens.server.session import choose_provider
+from convlens.server.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+SERVICES = (
+    classifier_pb2.DESCRIPTOR.services_by_name["Classifier"].full_name,
+    health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+    reflection.SERVICE_NAME,
+)
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What the server says of itself once it answers.
+
+    Attributes:
+        address: of the gRPC server, "host:port".
+        metrics_url: of /metrics.
+        provider: what runs the models.
+        models: the names of those that are ready.
+        failed: name and reason of those that are not.
+    """
+
+    address: str
+    metrics_url: str
+    provider: str
+    models: tuple[str, ...]
+    failed: tuple[tuple[str, str], ...]
+
+
+def run(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is in flight; a second signal stops at once.
+
+    Args:
+        settings: of the server.
+        on_ready: is called once, when requests are answered.
+
+    Raises:
+        StartError: the server cannot start.
+    """
+    try:
+        import uvloop
+    except ImportError:  # not to be had on Windows
+        asyncio.run(serve(settings, on_ready))
+    else:
+        uvloop.run(serve(settings, on_ready))
+
+
+async def serve(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
+    """Serve in the running event loop; see `run`."""
+    _configure_libraries()
+    stop = _stop_signals()
+    provider = choose_provider(settings.provider)
+    metrics, health = Metrics(), Health()
+    repository = Repository(settings, provider, metrics)
+    server, grpc_status = _make_server(settings, repository, metrics)
+    address = f"{settings.host}:{_bind(server, settings.host, settings.port)}"
+    http = HttpPort(settings.host, settings.metrics_port, metrics.registry, health)
+    heart = asyncio.create_task(_beat(health))
+    try:
+        for name in ("", *(version.name for version in repository.versions)):
+            await grpc_status.set(name, NOT_SERVING)
+        await server.start()
+        if await _either(repository.load(), stop):
+            await _announce(repository, grpc_status)
+            health.ready = True
+            on_ready(_describe(repository, address, f"{settings.host}:{http.port}", provider))
+            await stop.wait()
+        health.ready = False
+        await grpc_status.enter_graceful_shutdown()
+        logger.info("stopping: requests in flight have %g s to finish", settings.grace_seconds)
+        stop.clear()
+        if not await _either(server.stop(settings.grace_seconds), stop):
+            logger.warning("stopping at once")
+    finally:
+        await server.stop(0)
+        heart.cancel()
+        await repository.close()
+        http.close()
+
+
+def _configure_libraries() -> None:
+    Image.MAX_IMAGE_PIXELS = None  # the limit is ours: `Settings.max_pixels`
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+def _stop_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def _make_server(
+    settings: Settings, repository: Repository, metrics: Metrics
+) -> tuple[grpc.aio.Server, grpc_health.HealthServicer]:
+    server = grpc.aio.server(
+        interceptors=[Edge(metrics)],
+        options=[
+            ("grpc.max_receive_message_length", settings.max_message_bytes),
+            ("grpc.so_reuseport", 0),  # else a second server would share the port in silence
+        ],
+    )
+    classifier_pb2_grpc.add_ClassifierServicer_to_server(
+        ClassifierServicer(repository, settings.stream_window), server
+    )
+    grpc_status = grpc_health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(grpc_status, server)
+    reflection.enable_server_reflection(SERVICES, server)
+    return server, grpc_status
+
+
+def _bind(server: grpc.aio.Server, host: str, port: int) -> int:
+    try:
+        return server.add_insecure_port(f"{host}:{port}")
+    except RuntimeError as error:
+        raise StartError(
+            f"--port {port}: cannot listen on {host}:{port}: it is in use, or not allowed"
+        ) from error
+
+
+async def _beat(health: Health) -> None:
+    while True:
+        health.beat()
+        await asyncio.sleep(1.0)
+
+
+async def _either(work: Awaitable[None], stop: asyncio.Event) -> bool:
+    """Do the work unless a signal comes first; tells whether the work was done."""
+    doing = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait((doing, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if doing.done():
+        doing.result()
+        return True
+    doing.cancel()
+    return False
+
+
+async def _announce(repository: Repository, grpc_status: grpc_health.HealthServicer) -> None:
+    await grpc_status.set("", SERVING)
+    for version in repository.versions:
+        if version.state is State.READY:
+            await grpc_status.set(version.name, SERVING)
+
+
+def _describe(repository: Repository, address: str, http: str, provider: str) -> Ready:
+    ready = [version for version in repository.versions if version.state is State.READY]
+    return Ready(
+        address=address,
+        metrics_url=f"http://{http}/metrics",
+        provider=provider,
+        models=tuple(dict.fromkeys(version.name for version in ready)),
+        failed=tuple(
+            (str(version.path), version.reason)
+            for version in repository.versions
+            if version.state is State.FAILED
+        ),
+    )

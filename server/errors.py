@@ -1,0 +1,79 @@
+"""What can go wrong in the server, and the one table that turns it into gRPC status codes.
+
+ServerError
+├── StartError             the server cannot start: port in use, no model, no such provider
+├── ModelLoadError         a model file is broken, or does not compute what it promises
+├── ModelNotFoundError     no such model or version
+├── ModelNotReadyError     the model is loading, failed to load, or is going away
+├── InvalidRequestError    the request contradicts itself or the model
+│   └── InvalidPictureError    not a picture, a truncated one, or one with too many pixels
+├── OverloadedError        the queue is full
+└── DeadlineExceededError  the caller's deadline has passed
+
+Anything else that is raised while a request is answered is our fault: INTERNAL.
+"""
+
+import grpc
+
+
+class ServerError(Exception):
+    """The root of this package's errors; its text is fit to be sent to a caller."""
+
+
+class StartError(ServerError):
+    """The server cannot start."""
+
+
+class ModelLoadError(ServerError):
+    """A model file is broken, or does not compute what it promises."""
+
+
+class ModelNotFoundError(ServerError):
+    """There is no such model or version."""
+
+
+class ModelNotReadyError(ServerError):
+    """The model is loading, failed to load, or is going away."""
+
+
+class InvalidRequestError(ServerError):
+    """The request contradicts itself or the model."""
+
+
+class InvalidPictureError(InvalidRequestError):
+    """The bytes are no picture, a truncated one, or one with too many pixels."""
+
+
+class OverloadedError(ServerError):
+    """The queue is full.
+
+    Attributes:
+        retry_after_seconds: when there is likely to be room.
+    """
+
+    def __init__(self, message: str, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class DeadlineExceededError(ServerError):
+    """The caller's deadline has passed; no work was done after it."""
+
+
+STATUS_CODES: dict[type[ServerError], grpc.StatusCode] = {
+    ModelLoadError: grpc.StatusCode.FAILED_PRECONDITION,
+    ModelNotFoundError: grpc.StatusCode.NOT_FOUND,
+    ModelNotReadyError: grpc.StatusCode.UNAVAILABLE,
+    InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
+    InvalidPictureError: grpc.StatusCode.INVALID_ARGUMENT,
+    OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    DeadlineExceededError: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+
+
+def status_code(error: Exception) -> grpc.StatusCode:
+    """The gRPC status code of an error; INTERNAL for one that is not in the table."""
+    for kind in type(error).__mro__:
+        if kind in STATUS_CODES:
+            return STATUS_CODES[kind]
+    return grpc.StatusCode.INTERNAL

@@ -1,0 +1,145 @@
+"""What Prometheus scrapes: names, labels, buckets."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+
+STAGES = ("decode", "queue", "infer", "encode", "total")
+
+# From 0.1 ms, where LeNet-5 runs, to 10 s, where callers have long given up.
+SECONDS = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+
+
+@dataclass(frozen=True)
+class ModelMetrics:
+    """The metrics of one version of a model, its labels filled in."""
+
+    stages: dict[str, Histogram]
+    batch_size: Histogram
+    confidence: Histogram
+    in_flight: Gauge
+    rejected: Callable[[str], None]
+
+
+class Metrics:
+    """All metrics of one server, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        model = ("model", "version")
+        method = ("grpc_type", "grpc_service", "grpc_method")
+        self.started = Counter(
+            "grpc_server_started_total", "RPCs started on the server.", method, registry=registry
+        )
+        self.handled = Counter(
+            "grpc_server_handled_total",
+            "RPCs completed on the server, whatever their outcome.",
+            (*method, "grpc_code"),
+            registry=registry,
+        )
+        self.handling_seconds = Histogram(
+            "grpc_server_handling_seconds",
+            "Time from an RPC's arrival to its end, in the application.",
+            method,
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._stage_seconds = Histogram(
+            "convlens_stage_seconds",
+            "Time that one picture spent in one stage; infer is its batch's run.",
+            (*model, "stage"),
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._batch_size = Histogram(
+            "convlens_batch_size",
+            "Pictures that shared one inference.",
+            model,
+            buckets=BATCH_SIZES,
+            registry=registry,
+        )
+        self._confidence = Histogram(
+            "convlens_confidence",
+            "Probability of the first prediction.",
+            model,
+            buckets=CONFIDENCES,
+            registry=registry,
+        )
+        self._queue_length = Gauge(
+            "convlens_queue_length",
+            "Pictures that wait for an inference.",
+            model,
+            registry=registry,
+        )
+        self._in_flight = Gauge(
+            "convlens_in_flight",
+            "Pictures accepted and not yet answered.",
+            model,
+            registry=registry,
+        )
+        self._rejected = Counter(
+            "convlens_rejected_total",
+            "Pictures that were refused or dropped, by reason.",
+            ("model", "reason"),
+            registry=registry,
+        )
+        self._model_info = Gauge(
+            "convlens_model_info",
+            "The versions that are ready.",
+            (*model, "provider", "precision", "sha256"),
+            registry=registry,
+        )
+        self._load_seconds = Gauge(
+            "convlens_model_load_seconds",
+            "Time from opening the model's file to being ready.",
+            model,
+            registry=registry,
+        )
+
+    def add_model(
+        self,
+        name: str,
+        version: str,
+        *,
+        provider: str,
+        precision: str,
+        sha256: str,
+        load_seconds: float,
+        queue_length: Callable[[], float],
+    ) -> ModelMetrics:
+        """Make the metrics of a model that has become ready.
+
+        Args:
+            name: of the model.
+            version: of the model.
+            provider: what runs it.
+            precision: of its weights.
+            sha256: of its file.
+            load_seconds: from opening the file to being ready.
+            queue_length: is asked at each scrape.
+        """
+        self._model_info.labels(name, version, provider, precision, sha256).set(1)
+        self._load_seconds.labels(name, version).set(load_seconds)
+        self._queue_length.labels(name, version).set_function(queue_length)
+        return ModelMetrics(
+            stages={stage: self._stage_seconds.labels(name, version, stage) for stage in STAGES},
+            batch_size=self._batch_size.labels(name, version),
+            confidence=self._confidence.labels(name, version),
+            in_flight=self._in_flight.labels(name, version),
+            rejected=lambda reason: self._rejected.labels(name, reason).inc(),
+        )
