@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from convlens.analysis import analyze
+from convlens.analysis.render_text import plain, report_text
 from convlens.cli.errors import CommandError
 from convlens.client import Classification, Client, ClientError
 from convlens.server.settings import BUNDLED_MODELS
@@ -63,10 +64,11 @@ def run(_: argparse.Namespace) -> int:
     console.print(_answers_table(answers))
     console.print(_latency_line([answer.seconds for answer in answers]))
     console.print("\n== what the model is made of (analyze lenet5.onnx)")
-    print(analyze(BUNDLED_MODELS / "lenet5.onnx").to_text(width=console.width))
+    report = report_text(analyze(BUNDLED_MODELS / "lenet5.onnx"))
+    console.print(report if console.is_terminal else plain(report))
     console.print(f"\n== what a dashboard reads ({metrics_url})")
     for line in metrics.splitlines():
-        if line.startswith(DASHBOARD_METRICS):
+        if line.startswith(DASHBOARD_METRICS) and not line.endswith(" 0.0"):
             print(line)
     wrong = [answer.picture.name for answer in answers if not answer.right]
     if wrong:

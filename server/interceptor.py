@@ -29,16 +29,18 @@ def public_message(error: Exception) -> str:
     return f"internal error; the server's log has the details under {error_id}"
 
 
-def error_details(code: grpc.StatusCode, message: str, error: Exception) -> list[tuple[str, bytes]]:
+def error_trailers(
+    code: grpc.StatusCode, message: str, error: Exception
+) -> tuple[tuple[str, bytes], ...]:
     """The trailers that say more of an error: google.rpc.RetryInfo where a retry makes sense."""
     if not isinstance(error, OverloadedError):
-        return []
+        return ()
     delay = duration_pb2.Duration()
     delay.FromMilliseconds(max(1, round(error.retry_after_seconds * 1000)))
     detail = any_pb2.Any()
     detail.Pack(error_details_pb2.RetryInfo(retry_delay=delay))
     status = status_pb2.Status(code=code.value[0], message=message, details=[detail])
-    return [("grpc-status-details-bin", status.SerializeToString())]
+    return (("grpc-status-details-bin", status.SerializeToString()),)
 
 
 class Edge(grpc.aio.ServerInterceptor):
@@ -113,7 +115,7 @@ async def _edge(meter: _Meter, context: Any) -> AsyncIterator[None]:
         raise
     except Exception as error:  # noqa: BLE001 - what is not in the table is INTERNAL
         code, message = status_code(error), public_message(error)
-        await context.abort(code, message, error_details(code, message, error))
+        await context.abort(code, message, error_trailers(code, message, error))
     finally:
         meter.handled[code].inc()
         meter.handling_seconds.observe(time.monotonic() - start)

@@ -1,0 +1,210 @@
+"""Starting and stopping: what is said, with which exit code, and that nothing in flight is lost."""
+
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from convlens.client import Classification, Client, UnavailableError
+from tests.support import (
+    BUNDLED,
+    RunningServer,
+    grey_png,
+    running_server,
+    save_brightness_model,
+    save_slow_model,
+    serve_command,
+)
+
+
+def _serve(*flags: str) -> "subprocess.CompletedProcess[str]":
+    """Run a server that is expected to end by itself."""
+    command = serve_command(*flags)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def _last_line(text: str) -> str:
+    return text.rstrip("\n").rsplit("\n", 1)[-1]
+
+
+def test_sigterm_finishes_what_is_in_flight_then_stops(tmp_path: Path) -> None:
+    save_slow_model(tmp_path / "slow.onnx")
+    with (
+        running_server("--models", str(tmp_path), "--max-batch-size", "1") as server,
+        Client(server.address) as client,
+        ThreadPoolExecutor(4) as threads,
+    ):
+        calls = [threads.submit(client.classify, grey_png(level)) for level in range(4)]
+        in_flight = 'convlens_in_flight{model="slow",version="1"}'
+        server.wait_for_metric(in_flight, lambda value: value == 4)
+        server.process.send_signal(signal.SIGTERM)
+        assert [len(call.result(30).predictions) for call in calls] == [2] * 4
+        _, log = server.process.communicate(timeout=30)
+        assert server.process.returncode == 0
+        assert "stopping" in log
+        assert "Traceback" not in log
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
+    save_slow_model(tmp_path / "slow.onnx")
+    with (
+        running_server("--models", str(tmp_path), "--max-batch-size", "1") as server,
+        Client(server.address) as client,
+        ThreadPoolExecutor(16) as threads,
+    ):
+        calls = [threads.submit(client.classify, grey_png(level)) for level in range(16)]
+        in_flight = 'convlens_in_flight{model="slow",version="1"}'
+        server.wait_for_metric(in_flight, lambda value: value == 16)
+        server.process.send_signal(signal.SIGTERM)
+        _wait_for_line(server, "stopping:")
+        server.process.send_signal(signal.SIGTERM)
+        server.process.communicate(timeout=30)
+        assert any(call.exception(30) is not None for call in calls)
+
+
+def _wait_for_line(server: RunningServer, text: str) -> None:
+    assert server.process.stderr is not None
+    for line in server.process.stderr:
+        if text in line:
+            return
+    pytest.fail(f"the server never said {text!r}")
+
+
+def test_new_calls_are_answered_by_nobody_after_sigterm_and_readyz_says_no(
+    tmp_path: Path,
+) -> None:
+    save_slow_model(tmp_path / "slow.onnx")
+    with (
+        running_server("--models", str(tmp_path), "--max-batch-size", "1") as server,
+        Client(server.address) as client,
+        ThreadPoolExecutor(4) as threads,
+    ):
+        calls = [threads.submit(client.classify, grey_png(level)) for level in range(4)]
+        in_flight = 'convlens_in_flight{model="slow",version="1"}'
+        server.wait_for_metric(in_flight, lambda value: value == 4)
+        server.process.send_signal(signal.SIGTERM)
+        _wait_for_line(server, "stopping:")
+        with pytest.raises(OSError, match="503"):
+            server.page("/readyz")
+        assert server.page("/livez") == "ok\n"
+        assert all(call.result(30).predictions for call in calls)
+
+
+def test_a_broken_model_beside_good_ones_is_said_and_does_not_stop_them(tmp_path: Path) -> None:
+    save_brightness_model(tmp_path / "good.onnx")
+    (tmp_path / "broken.onnx").write_bytes(BUNDLED.read_bytes()[:1000])
+    with running_server("--models", str(tmp_path)) as server, Client(server.address) as client:
+        assert "broken.onnx" in server.lines[0]
+        assert server.lines[-1].startswith("serving good with cpu on ")
+        assert client.classify(grey_png(255), model="good").predictions[0].label == "bright"
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model"], ids=["empty", "garbage"])
+def test_with_no_model_left_serve_ends_with_1_and_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "broken.onnx").write_bytes(content)
+    ended = _serve("--models", str(tmp_path))
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert _last_line(ended.stderr).startswith("convlens serve: no model could be loaded: ")
+    assert str(tmp_path / "broken.onnx") in _last_line(ended.stderr)
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_folder_that_is_missing_or_empty_is_named(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "missing"):
+        ended = _serve("--models", str(folder))
+        assert ended.returncode == 1
+        assert f"--models {folder}: there is no" in _last_line(ended.stderr)
+
+
+@pytest.mark.parametrize("flag", ["--port", "--metrics-port"])
+def test_a_port_in_use_is_named_in_one_line(flag: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = _serve(flag, port)
+    assert ended.returncode == 1
+    assert f"{flag} {port}: cannot listen on 127.0.0.1:{port}" in _last_line(ended.stderr)
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_second_server_does_not_share_the_first_ones_port(lenet5_server: RunningServer) -> None:
+    ended = _serve("--port", lenet5_server.address.split(":")[1])
+    assert ended.returncode == 1
+    assert "in use" in _last_line(ended.stderr)
+
+
+def test_a_model_that_does_not_compute_its_golden_outputs_is_not_served(tmp_path: Path) -> None:
+    golden = {"seed": 1, "shape": [2, 1, 32, 32], "outputs": [[5.0, -5.0]] * 2, "tolerance": 0.001}
+    save_brightness_model(tmp_path / "wrong.onnx", golden=golden)
+    ended = _serve("--models", str(tmp_path))
+    assert ended.returncode == 1
+    assert "differ from the golden ones" in _last_line(ended.stderr)
+
+
+def test_preprocessing_that_does_not_fit_the_graph_is_refused(tmp_path: Path) -> None:
+    from tests.support import GREY_32
+
+    save_brightness_model(tmp_path / "odd.onnx", preprocessing={**GREY_32, "resize": [28, 28]})
+    ended = _serve("--models", str(tmp_path))
+    assert ended.returncode == 1
+    assert "makes [1, 28, 28] of a picture, its input takes [1, 32, 32]" in ended.stderr
+
+
+def test_a_provider_that_is_not_there_is_an_error_not_a_fall_back() -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA: the case of one that has not cannot be shown")
+    ended = _serve("--provider", "cuda")
+    assert ended.returncode == 1
+    assert "--provider cuda: this onnxruntime has no CUDA provider" in _last_line(ended.stderr)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [("--port", "70000"), ("--queue-size", "0"), ("--grace", "soon"), ("--provider", "abacus")],
+)
+def test_a_wrong_flag_is_wrong_usage(flags: Sequence[str]) -> None:
+    ended = _serve(*flags)
+    assert ended.returncode == 2
+    assert flags[0] in _last_line(ended.stderr)
+
+
+def test_calls_while_the_server_restarts_lose_nothing_once_retried(tmp_path: Path) -> None:
+    """A caller that retries UNAVAILABLE, as gRPC's own retries do, gets every answer."""
+    save_brightness_model(tmp_path / "brightness.onnx")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    flags = ("--models", str(tmp_path), "--port", port)
+    stop = threading.Event()
+
+    def call_until_stopped() -> list[Classification]:
+        answers = []
+        with Client(f"127.0.0.1:{port}") as client:
+            while not stop.is_set():
+                try:
+                    answers.append(client.classify(grey_png(255)))
+                except UnavailableError:
+                    time.sleep(0.05)
+        return answers
+
+    with ThreadPoolExecutor(1) as threads:
+        calls: Future[list[Classification]]
+        with running_server(*flags) as first:
+            calls = threads.submit(call_until_stopped)
+            time.sleep(0.3)
+            first.process.send_signal(signal.SIGTERM)
+            first.process.communicate(timeout=30)
+            assert first.process.returncode == 0
+        with running_server(*flags) as second:
+            served = 'convlens_stage_seconds_count{model="brightness",stage="total",version="1"}'
+            second.wait_for_metric(served, lambda value: value >= 3)
+            stop.set()
+            answers = calls.result(30)
+    assert all(answer.predictions[0].label == "bright" for answer in answers)

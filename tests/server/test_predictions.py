@@ -1,0 +1,33 @@
+"""Logits become the most probable classes."""
+
+import numpy as np
+import pytest
+
+from convlens.analysis.card import ModelCard
+from convlens.server.predictions import top_k
+
+ABC = ModelCard(labels=("a", "b", "c"))
+
+
+def test_the_most_probable_comes_first_with_its_softmax() -> None:
+    predictions = top_k(np.log(np.array([0.2, 0.5, 0.3], np.float32)), ABC, 2)
+    assert [entry.label for entry in predictions] == ["b", "c"]
+    assert [entry.probability for entry in predictions] == pytest.approx([0.5, 0.3])
+
+
+def test_huge_logits_do_not_overflow() -> None:
+    predictions = top_k(np.array([1e30, -1e30, 0], np.float32), ABC, 3)
+    assert [entry.probability for entry in predictions] == [1.0, 0.0, 0.0]
+
+
+def test_ties_go_to_the_lower_index() -> None:
+    assert [entry.index for entry in top_k(np.zeros(3, np.float32), ABC, 3)] == [0, 1, 2]
+
+
+def test_probabilities_are_left_alone_where_the_card_says_softmax() -> None:
+    card = ModelCard(labels=("a", "b"), model={"softmax": True})
+    assert top_k(np.array([0.25, 0.75]), card, 1)[0].probability == 0.75
+
+
+def test_a_class_without_a_label_has_an_empty_one() -> None:
+    assert top_k(np.array([0.0, 1.0]), ModelCard(labels=("a",)), 1)[0].label == ""

@@ -1,0 +1,62 @@
+"""The server's session computes convolutions as others do."""
+
+from pathlib import Path
+
+import numpy as np
+from onnx import helper
+from scipy.signal import correlate2d
+
+from convlens.analysis import analyze
+from convlens.server.model import run_session
+from convlens.server.session import choose_provider, open_session
+from tests.support import save_model
+
+
+def test_a_convolution_equals_scipys_correlation(tmp_path: Path) -> None:
+    picture = np.zeros((5, 5), np.float32)
+    picture[1:4, 1:4] = 1
+    kernel = np.array([[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]], np.float32)
+    path = save_model(
+        tmp_path / "edges.onnx",
+        [helper.make_node("Conv", ["input", "kernel"], ["logits"])],
+        {"kernel": kernel[None, None]},
+        input_shape=("batch", 1, 5, 5),
+        output_shape=("batch", 1, 3, 3),
+    )
+    session = open_session(path, "cpu", threads=1)
+    output = run_session(session, picture[None, None], None)
+    np.testing.assert_array_equal(output[0, 0], correlate2d(picture, kernel, mode="valid"))
+
+
+def test_the_textbook_convolution_has_the_textbook_shape_and_parameters(tmp_path: Path) -> None:
+    import torch
+
+    path = tmp_path / "conv.onnx"
+    layer = torch.nn.Conv2d(3, 16, 3, stride=1, padding=1).eval()
+    picture = torch.randn(1, 3, 32, 32)
+    torch.onnx.export(layer, (picture,), path, dynamo=True, verbose=False)
+    output = run_session(open_session(path, "cpu", threads=1), picture.numpy(), None)
+    assert output.shape == (1, 16, 32, 32)
+    np.testing.assert_allclose(output, layer(picture).detach().numpy(), atol=1e-5)
+    report = analyze(path)
+    assert report.layers[0].outputs[0].shape == (1, 16, 32, 32)
+    assert report.totals.parameters == 448
+
+
+def test_a_fixed_batch_is_filled_up_and_cut_again(tmp_path: Path) -> None:
+    path = save_model(
+        tmp_path / "fixed.onnx",
+        [helper.make_node("Mul", ["input", "two"], ["logits"])],
+        {"two": np.array(2.0, np.float32)},
+        input_shape=(4, 3),
+        output_shape=(4, 3),
+    )
+    session = open_session(path, "cpu", threads=1)
+    for n in (1, 4, 6, 9):
+        batch = np.arange(n * 3, dtype=np.float32).reshape(n, 3)
+        np.testing.assert_array_equal(run_session(session, batch, 4), batch * 2)
+
+
+def test_auto_takes_a_provider_that_works() -> None:
+    assert choose_provider("auto") in ("cpu", "cuda")
+    assert choose_provider("cpu") == "cpu"

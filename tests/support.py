@@ -1,0 +1,166 @@
+"""What several tests need: real server processes, small real models, real pictures."""
+
+import io
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+DIGITS = sorted((Path(__file__).parent.parent / "server" / "bundled" / "digits").glob("*.png"))
+BUNDLED = Path(__file__).parent.parent / "server" / "bundled" / "models" / "lenet5.onnx"
+
+GREY_32 = {
+    "color": "L",
+    "resize": [32, 32],
+    "interpolation": "bilinear",
+    "antialias": True,
+    "crop": None,
+    "scale": 1 / 255,
+    "mean": [0.0],
+    "std": [1.0],
+    "layout": "NCHW",
+}
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server process that answers."""
+
+    process: "subprocess.Popen[str]"
+    address: str
+    metrics_url: str
+    lines: tuple[str, ...]
+
+    def page(self, path: str) -> str:
+        """The text of one of the HTTP port's pages."""
+        url = self.metrics_url.replace("/metrics", path)
+        with urllib.request.urlopen(url, timeout=10) as response:
+            text: str = response.read().decode()
+            return text
+
+    def metric(self, series: str) -> float:
+        """The value of one series of /metrics, 0 where it is not there (yet)."""
+        for line in self.page("/metrics").splitlines():
+            if line.startswith(series + " "):
+                return float(line.rsplit(" ", 1)[1])
+        return 0.0
+
+    def wait_for_metric(self, series: str, holds: Callable[[float], bool]) -> None:
+        """Wait until the value of a series is as it must be; fails after 20 s."""
+        deadline = time.monotonic() + 20
+        while not holds(value := self.metric(series)):
+            assert time.monotonic() < deadline, f"{series} stays {value}"
+            time.sleep(0.02)
+
+
+def serve_command(*flags: str) -> list[str]:
+    """The command line of a server on free ports."""
+    free = ("--port", "0", "--metrics-port", "0", "--provider", "cpu")
+    return [sys.executable, "-m", "convlens.cli", "serve", *free, *flags]
+
+
+@contextmanager
+def running_server(*flags: str) -> Iterator[RunningServer]:
+    """Start a server process, wait until it answers, and end it."""
+    process = subprocess.Popen(
+        serve_command(*flags), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        lines: list[str] = []
+        while not lines or not lines[-1].startswith("serving "):
+            line = process.stdout.readline()
+            assert line, f"the server ended: {process.stderr.read()}"
+            lines.append(line.rstrip("\n"))
+        words = lines[-1].split()
+        address = words[words.index("on") + 1].rstrip(",")
+        yield RunningServer(process, address, words[-1], tuple(lines))
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def save_model(
+    path: Path,
+    nodes: Sequence[Any],
+    weights: dict[str, Any],
+    *,
+    input_shape: Sequence[int | str] = ("batch", 1, 32, 32),
+    output_shape: Sequence[int | str] = ("batch", 2),
+    metadata: dict[str, Any] | None = None,
+) -> Path:
+    """Write a small ONNX model with one input `input` and one output `logits`."""
+    graph = helper.make_graph(
+        nodes,
+        "test",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, input_shape)],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, output_shape)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    for key, value in (metadata or {}).items():
+        model.metadata_props.add(key=f"convlens.{key}", value=json.dumps(value))
+    onnx.save(model, path)
+    return path
+
+
+def save_brightness_model(path: Path, **metadata: Any) -> Path:
+    """A classifier of 32x32 grey pictures that says "bright" or "dark"."""
+    nodes = [
+        helper.make_node("ReduceMean", ["input"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Unsqueeze", ["mean", "axis"], ["column"]),
+        helper.make_node("Gemm", ["column", "weight", "bias"], ["logits"]),
+    ]
+    weights = {
+        "axis": np.array([1], np.int64),
+        "weight": np.array([[20.0, -20.0]], np.float32),
+        "bias": np.array([-10.0, 10.0], np.float32),
+    }
+    card = {"preprocessing": GREY_32, "labels": ["bright", "dark"], **metadata}
+    return save_model(path, nodes, weights, metadata=card)
+
+
+def save_slow_model(path: Path, layers: int = 40) -> Path:
+    """The same interface, but an inference takes some tenths of a second."""
+    rng = np.random.RandomState(0)
+    weights: dict[str, Any] = {"first": rng.randn(192, 1, 3, 3).astype(np.float32)}
+    nodes = [helper.make_node("Conv", ["input", "first"], ["x0"], pads=[1, 1, 1, 1])]
+    for index in range(layers):
+        weights[f"w{index}"] = (rng.randn(192, 192, 3, 3) / 42).astype(np.float32)
+        nodes.append(
+            helper.make_node(
+                "Conv", [f"x{index}", f"w{index}"], [f"x{index + 1}"], pads=[1, 1, 1, 1]
+            )
+        )
+    weights["last"] = rng.randn(192, 2).astype(np.float32)
+    nodes += [
+        helper.make_node("GlobalAveragePool", [f"x{layers}"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "last"], ["logits"]),
+    ]
+    card = {"preprocessing": GREY_32, "labels": ["a", "b"]}
+    return save_model(path, nodes, weights, metadata=card)
+
+
+def grey_png(level: int, size: tuple[int, int] = (32, 32)) -> bytes:
+    """A picture of one grey level."""
+    return encode(Image.new("L", size, level), "PNG")
+
+
+def encode(picture: Image.Image, format: str, **options: Any) -> bytes:  # noqa: A002
+    """A picture's bytes in a file format of Pillow's."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format, **options)
+    return buffer.getvalue()
