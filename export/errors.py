@@ -1,0 +1,33 @@
+"""What can go wrong when a network is exported.
+
+ExportError
+├── UnknownArchitectureError  no architecture has the name that was asked for
+├── WeightsError              the weights cannot be had, or do not fit the network
+├── ConversionError           the network cannot be turned into an ONNX graph
+├── ParityError               the ONNX graph does not compute what the network computes
+└── WriteError                the file cannot be written
+"""
+
+
+class ExportError(Exception):
+    """The root of this package's errors; its text is fit to be shown to a user."""
+
+
+class UnknownArchitectureError(ExportError):
+    """No architecture has the name that was asked for; the text offers near matches."""
+
+
+class WeightsError(ExportError):
+    """The weights cannot be had, or do not fit the network."""
+
+
+class ConversionError(ExportError):
+    """The network cannot be turned into an ONNX graph."""
+
+
+class ParityError(ExportError):
+    """The ONNX graph does not compute what the network computes; no file is written."""
+
+
+class WriteError(ExportError):
+    """The file cannot be written."""

