@@ -2,8 +2,10 @@
 
 AnalysisError
 ├── ModelFileError      the file is missing, empty, truncated or not ONNX
+│   └── WireError       its bytes break the protobuf wire format
 ├── CardError           the file's own metadata contradicts the model card's format
 ├── LayerNotFoundError  no layer has the name that was asked for
+├── InputSizeError      the network cannot take a picture of that size
 └── SymbolicShapeError  a number was asked of a shape that is not fully known
 """
 
@@ -16,12 +18,20 @@ class ModelFileError(AnalysisError):
     """The file is missing, empty, truncated or not ONNX."""
 
 
+class WireError(ModelFileError):
+    """The bytes break the protobuf wire format."""
+
+
 class CardError(AnalysisError):
     """The file's own metadata contradicts the model card's format."""
 
 
 class LayerNotFoundError(AnalysisError):
     """No layer has the name that was asked for."""
+
+
+class InputSizeError(AnalysisError):
+    """The network cannot take a picture of that size."""
 
 
 class SymbolicShapeError(AnalysisError):

@@ -1,0 +1,102 @@
+"""The graph as plain values: operators in order, and every stored tensor in one place."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convlens.analysis.shape import Tensor
+
+if TYPE_CHECKING:
+    from onnx import TensorProto
+
+Attributes = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor whose values the file holds: an initializer or the value of a Constant.
+
+    Attributes:
+        name: of the tensor in the graph.
+        dtype: as in `Tensor`.
+        shape: all integers.
+        proto: the tensor as stored, without its values where it is larger than a few KB.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    proto: "TensorProto | None" = None
+
+    @property
+    def tensor(self) -> Tensor:
+        """Its name, dtype and shape."""
+        return Tensor(self.name, self.dtype, self.shape)
+
+    @cached_property
+    def values(self) -> "np.ndarray[Any, Any] | None":
+        """Its values; None where they were not read, or do not fill the shape."""
+        from onnx import TensorProto, numpy_helper
+
+        if self.proto is None or self.proto.data_location == TensorProto.EXTERNAL:
+            return None
+        try:
+            return np.asarray(numpy_helper.to_array(self.proto))
+        except (KeyError, TypeError, ValueError):
+            return None
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator of the graph.
+
+    Attributes:
+        index: its position in the file's order of execution, Constants left out.
+        name: that of the file, or its first output's.
+        op_type: as "Conv"; operators outside ONNX's own domain carry theirs, "com.microsoft::Gelu".
+        inputs: tensor names; empty where an optional input is left out.
+        outputs: tensor names.
+        attributes: numbers, texts and lists of them; StoredTensor and Graph where it holds such.
+        scope: the PyTorch module that it came from; None where the file does not say.
+        folded_batch_norm: whether the exporter folded a BatchNormalization into it.
+        rewrites: the exporter's rewriting rules that made it.
+    """
+
+    index: int
+    name: str
+    op_type: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Attributes
+    scope: str | None
+    folded_batch_norm: bool
+    rewrites: tuple[str, ...]
+
+    def input(self, index: int) -> str:
+        """The name of the input at `index`; empty where it is left out."""
+        return self.inputs[index] if index < len(self.inputs) else ""
+
+    @property
+    def output(self) -> str:
+        """The name of the first output; empty where there is none."""
+        return self.outputs[0] if self.outputs else ""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The operators in the order of execution, and what flows between them.
+
+    Attributes:
+        inputs: what the caller feeds, initializers excluded.
+        outputs: what the caller gets.
+        nodes: all operators but Constant.
+        stored: initializers and the values of Constants, by name.
+    """
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    nodes: tuple[Node, ...]
+    stored: Mapping[str, StoredTensor]

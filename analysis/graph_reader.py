@@ -1,0 +1,176 @@
+"""From an ONNX GraphProto to a Graph."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convlens.analysis.graph import Graph, Node, StoredTensor
+from convlens.analysis.shape import Dim, Shape, Tensor
+
+if TYPE_CHECKING:
+    from onnx import (
+        AttributeProto,
+        GraphProto,
+        NodeProto,
+        SparseTensorProto,
+        TensorProto,
+        ValueInfoProto,
+    )
+
+# Both name the operators of the ONNX specification.
+ONNX_DOMAINS = ("", "ai.onnx")
+
+# The exporter notes on a node which rewriting rules made it.
+_REWRITE_RULES = "pkg.onnxscript.rewriter.rule_name"
+# The modules that a node came from, outermost first, and then PyTorch's operator: a list as text.
+_NAME_SCOPES = "pkg.torch.onnx.name_scopes"
+# What the exporter calls the scope of a node that came from no module.
+_NO_MODULE = "_empty_nn_module_stack"
+_FOLDED_INTO = frozenset({"Conv", "ConvTranspose", "Gemm"})
+_CONSTANT_DTYPES = {
+    "value_float": np.float32,
+    "value_floats": np.float32,
+    "value_int": np.int64,
+    "value_ints": np.int64,
+}
+
+
+def read_graph(proto: "GraphProto") -> Graph:
+    """Turn a GraphProto into a Graph; shapes are those that the file declares."""
+    initializers = [_stored(tensor, text(tensor.name)) for tensor in proto.initializer]
+    initializers += [
+        _stored_sparse(sparse, text(sparse.values.name)) for sparse in proto.sparse_initializer
+    ]
+    stored = {tensor.name: tensor for tensor in initializers}
+    nodes: list[Node] = []
+    for node in proto.node:
+        if node.op_type == "Constant" and node.domain in ONNX_DOMAINS and len(node.output) == 1:
+            constant = _constant(node)
+            stored[constant.name] = constant
+        else:
+            nodes.append(_node(len(nodes), node))
+    return Graph(
+        inputs=tuple(
+            tensor for tensor in map(read_tensor, proto.input) if tensor.name not in stored
+        ),
+        outputs=tuple(read_tensor(value) for value in proto.output),
+        nodes=tuple(nodes),
+        stored=stored,
+    )
+
+
+def read_tensor(value: "ValueInfoProto") -> Tensor:
+    """Turn a ValueInfoProto into a Tensor; a dimension without value and name is called "?"."""
+    tensor_type = value.type.tensor_type
+    shape: Shape | None = None
+    if tensor_type.HasField("shape"):
+        shape = tuple(_dim(dim) for dim in tensor_type.shape.dim)
+    return Tensor(text(value.name), dtype_name(tensor_type.elem_type), shape)
+
+
+def dtype_name(data_type: int) -> str:
+    """The name of a TensorProto.DataType: "float32" for FLOAT; empty where there is none."""
+    from onnx import TensorProto
+
+    if data_type == TensorProto.UNDEFINED or data_type not in TensorProto.DataType.values():
+        return ""
+    name = TensorProto.DataType.Name(data_type).lower()
+    return {"float": "float32", "double": "float64"}.get(name, name)
+
+
+def text(value: str | bytes) -> str:
+    """A text of the file; protobuf hands over bytes where it is not UTF-8."""
+    return value if isinstance(value, str) else value.decode("utf-8", errors="replace")
+
+
+def _dim(dim: Any) -> Dim:
+    if dim.HasField("dim_value") and dim.dim_value >= 0:
+        return int(dim.dim_value)
+    return text(dim.dim_param) or "?"
+
+
+def _node(index: int, node: "NodeProto") -> Node:
+    metadata = {text(entry.key): text(entry.value) for entry in node.metadata_props}
+    rewrites = tuple(
+        rule.strip() for rule in metadata.get(_REWRITE_RULES, "").split(",") if rule.strip()
+    )
+    scopes = re.findall(r"'([^']*)'", metadata.get(_NAME_SCOPES, ""))
+    domain, op_type = text(node.domain), text(node.op_type)
+    if domain not in ONNX_DOMAINS:
+        op_type = f"{domain}::{op_type}"
+    # The product of a folding carries the operator of the BatchNormalization.
+    folded = op_type in _FOLDED_INTO and "batch_norm" in "".join(scopes[-1:])
+    outputs = tuple(map(text, node.output))
+    return Node(
+        index=index,
+        name=text(node.name) or next(iter(outputs), ""),
+        op_type=op_type,
+        inputs=tuple(map(text, node.input)),
+        outputs=outputs,
+        attributes={text(attribute.name): _attribute(attribute) for attribute in node.attribute},
+        scope=_weight_scope(node) if folded else _scope(scopes),
+        folded_batch_norm=folded,
+        rewrites=rewrites,
+    )
+
+
+def _scope(scopes: Sequence[str]) -> str | None:
+    """The innermost of the modules, "features.0" of ["", "features", "features.0", "conv2d"]."""
+    module = scopes[-2] if len(scopes) > 1 else ""
+    return None if module.startswith(_NO_MODULE) else module or None
+
+
+def _weight_scope(node: "NodeProto") -> str | None:
+    """The module of the weight: after folding, the node itself carries the BatchNormalization's."""
+    weight = text(node.input[1]) if len(node.input) > 1 else ""
+    module, _, name = weight.rpartition(".")
+    return module if module and name == "weight" else None
+
+
+def _attribute(attribute: "AttributeProto") -> Any:
+    from onnx import AttributeProto, helper
+
+    if attribute.type == AttributeProto.TENSOR:
+        return _stored(attribute.t, attribute.name)
+    if attribute.type == AttributeProto.GRAPH:
+        return read_graph(attribute.g)
+    try:
+        value = helper.get_attribute_value(attribute)
+    except ValueError:
+        return None
+    if isinstance(value, str | bytes):
+        return text(value)
+    if isinstance(value, Iterable):
+        return tuple(text(entry) if isinstance(entry, bytes) else entry for entry in value)
+    return value
+
+
+def _constant(node: "NodeProto") -> StoredTensor:
+    """The value of a Constant, whichever of its attributes holds it."""
+    from onnx import numpy_helper
+
+    name = text(node.output[0])
+    for attribute in node.attribute:
+        if attribute.name == "value":
+            return _stored(attribute.t, name)
+        if attribute.name == "sparse_value":
+            return _stored_sparse(attribute.sparse_tensor, name)
+        dtype = _CONSTANT_DTYPES.get(text(attribute.name))
+        value = _attribute(attribute)
+        if dtype is not None and isinstance(value, int | float | tuple):
+            values = np.asarray(value, dtype)
+            return StoredTensor(
+                name, values.dtype.name, values.shape, numpy_helper.from_array(values)
+            )
+    return StoredTensor(name, "", ())
+
+
+def _stored(tensor: "TensorProto", name: str) -> StoredTensor:
+    dims = tuple(max(dim, 0) for dim in tensor.dims)
+    return StoredTensor(name, dtype_name(tensor.data_type), dims, tensor)
+
+
+def _stored_sparse(tensor: "SparseTensorProto", name: str) -> StoredTensor:
+    return StoredTensor(name, dtype_name(tensor.values.data_type), tuple(tensor.dims))

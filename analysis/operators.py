@@ -1,0 +1,35 @@
+"""What kinds of operators ONNX has, as far as costs and receptive fields depend on it."""
+
+# One operation an element of the output, whatever function it is.
+ELEMENTWISE = frozenset({
+    "Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh", "BitShift",
+    "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Ceil", "Celu", "Clip", "Cos", "Cosh",
+    "DequantizeLinear", "Div", "Elu", "Equal", "Erf", "Exp", "Floor", "Gelu", "Greater",
+    "GreaterOrEqual", "HardSigmoid", "HardSwish", "IsInf", "IsNaN", "LeakyRelu", "Less",
+    "LessOrEqual", "Log", "Max", "Mean", "Min", "Mish", "Mod", "Mul", "Neg", "Not", "Or", "PRelu",
+    "Pow", "QuantizeLinear", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign",
+    "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tan", "Tanh",
+    "ThresholdedRelu", "Where", "Xor",
+})  # fmt: skip
+
+# The output's values are the input's, one for one and in place.
+COPIES = frozenset({"Cast", "CastLike", "Dropout", "Identity"})
+
+# The output's values are the input's, in the same order under another shape.
+RESHAPES = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
+
+# Values move, none is computed.
+MOVES = frozenset({
+    "Compress", "Concat", "DepthToSpace", "Expand", "Gather", "GatherElements", "GatherND", "Pad",
+    "ScatterElements", "ScatterND", "Slice", "SpaceToDepth", "Split", "Tile", "Transpose",
+})  # fmt: skip
+
+# They read the shape of a tensor or make one of numbers; no pixel reaches their output.
+SHAPE_ARITHMETIC = frozenset({"ConstantOfShape", "EyeLike", "Range", "Shape", "Size"})
+
+GLOBAL_POOLINGS = frozenset({"GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool"})
+
+REDUCTIONS = frozenset({
+    "ArgMax", "ArgMin", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax",
+    "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare",
+})  # fmt: skip

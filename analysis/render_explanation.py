@@ -1,0 +1,123 @@
+"""An explanation as text: each formula with its numbers."""
+
+from collections.abc import Iterable
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from convlens.analysis.explanation import Derivation, Explanation, OutputSize
+from convlens.analysis.render_text import format_axes, format_number, printable, shown_name
+from convlens.analysis.shape import format_shape
+
+
+def explanation_text(explanation: Explanation) -> RenderableType:
+    """The explanation for a reader: sizes, receptive field, parameters, and what sharing saved."""
+    layer = explanation.layer
+    shapes = [f"[{format_shape(t.shape)}]" for t in (*layer.inputs[:1], *layer.outputs[:1])]
+    title = f"{shown_name(layer)}: {layer.op_type}, {' -> '.join(shapes)}"
+    return Group(
+        Text(printable(title), "bold"),
+        *_output_sizes(explanation),
+        *_receptive_field(explanation),
+        *_parameters(explanation),
+        *_dense(explanation),
+    )
+
+
+def _output_sizes(explanation: Explanation) -> Iterable[Text]:
+    if not explanation.output_sizes:
+        return
+    yield Text("\nOutput size   O = floor((W - F + 2P) / S) + 1", "bold")
+    ceil_mode = any(size.window.ceil_mode for size in explanation.output_sizes)
+    if ceil_mode:
+        yield Text(
+            "  ceil_mode: the quotient is rounded up, unless the last window would start in the "
+            "end padding"
+        )
+    for size in explanation.output_sizes:
+        yield Text(f"  {' and '.join(size.axes)}: {_formula(size)}")
+
+
+def _formula(size: OutputSize) -> str:
+    """The formula with its numbers; dilation widens F, and unequal padding is added up."""
+    window = size.window
+    extent = str(window.kernel)
+    if window.dilation != 1:
+        extent = f"({window.dilation}*({window.kernel} - 1) + 1)"
+    padding = f"{window.pad_begin} + {window.pad_end}"
+    if window.pad_begin == window.pad_end:
+        padding = "2*?" if window.pad_begin is None else f"2*{window.pad_begin}"
+    rounding = "ceil" if window.ceil_mode else "floor"
+    output = "?" if size.output_size is None else size.output_size
+    return (
+        f"{rounding}(({size.input_size} - {extent} + {padding}) / {window.stride}) + 1 = {output}"
+    )
+
+
+def _receptive_field(explanation: Explanation) -> Iterable[RenderableType]:
+    sees = explanation.layer.receptive_field
+    if sees.size is None and sees.global_since is None:
+        return
+    yield Text("\nReceptive field   each layer adds (k' - 1) * stride of its input", "bold")
+    if sees.global_since is not None:
+        others = "over its other paths, " if sees.size is not None else ""
+        yield Text(
+            f"  {others}it sees the whole picture, first at node {printable(sees.global_since)}"
+        )
+    for derivation in explanation.derivations:
+        yield Text(f"  {' and '.join(derivation.axes)}")
+        yield _derivation_table(derivation)
+    if sees.size is not None:
+        yield Text(
+            f"  size {format_axes(sees.size)}, stride {format_axes(sees.stride)}, "
+            f"start {format_axes(sees.start)}"
+        )
+    if not sees.aligned:
+        yield Text("  branches of different stride or centre meet on the way", "yellow")
+    if not sees.complete:
+        yield Text("  a path is missing: it runs through an operator not understood", "yellow")
+
+
+def _derivation_table(derivation: Derivation) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 2), header_style="bold")
+    table.add_column("layer", overflow="ellipsis")
+    for heading in ("op", "k'", "stride", "adds", "sees", "stride after"):
+        table.add_column(heading, justify="left" if heading == "op" else "right", no_wrap=True)
+    for growth in derivation.growths:
+        layer = growth.layer
+        cells = (
+            shown_name(layer) if layer else "a pixel",
+            printable(layer.op_type) if layer else "",
+            "" if growth.extent is None else str(growth.extent),
+            format_number(growth.stride),
+            _added(growth.extent, growth.stride, growth.added),
+            format_number(growth.size),
+            format_number(growth.stride_after),
+        )
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def _added(extent: int | None, stride: object, added: object) -> str:
+    return f"{added}" if extent is None else f"({extent} - 1)*{stride} = {added}"
+
+
+def _parameters(explanation: Explanation) -> Iterable[Text]:
+    parameters = explanation.layer.parameters
+    if not explanation.parameter_terms:
+        return
+    yield Text(f"\nParameters   {parameters.learnable:,}", "bold")
+    for term, count in explanation.parameter_terms:
+        yield Text(f"  {count:>13,}  {printable(term)}")
+    if parameters.statistics:
+        yield Text(f"  {parameters.statistics:>13,}  running means and variances, beside them")
+
+
+def _dense(explanation: Explanation) -> Iterable[Text]:
+    dense, learnable = explanation.dense, explanation.layer.parameters.learnable
+    if dense is None:
+        return
+    yield Text("\nFully connected, the same two maps would need", "bold")
+    saved = f", {dense.weights // learnable:,} times as many" if learnable else ""
+    yield Text(f"  {dense.inputs:,} x {dense.outputs:,} = {dense.weights:,} weights{saved}")

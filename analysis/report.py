@@ -1,0 +1,261 @@
+"""The report: everything that is known of a model, as plain values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from typing import Any, Literal
+
+from convlens.analysis.card import ModelCard
+from convlens.analysis.errors import LayerNotFoundError
+from convlens.analysis.graph import Graph, StoredTensor
+from convlens.analysis.interval import Number
+from convlens.analysis.model_file import sha256
+from convlens.analysis.parameters import Parameters
+from convlens.analysis.receptive_field import PerAxis, ReceptiveField
+from convlens.analysis.shape import Tensor
+
+SCHEMA = "convlens.analysis/1"
+
+Status = Literal["exact", "partial", "unknown"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """The file that was analysed.
+
+    Attributes:
+        path: as it was given.
+        file_bytes: its size, weights included.
+        ir_version: of the ONNX format.
+        opset: the version of ONNX's own operators.
+        producer: the name and version of what wrote it.
+        card: what the file says of itself; empty where it says nothing.
+    """
+
+    path: str
+    file_bytes: int
+    ir_version: int
+    opset: int
+    producer: str
+    card: ModelCard = field(default_factory=ModelCard)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file when it is first asked for: the one fact that takes reading all of it.
+
+        Raises:
+            ModelFileError: the file cannot be read any more.
+        """
+        return sha256(self.path)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operator of the graph.
+
+    Attributes:
+        index: its position in the order of execution.
+        name: that of the file, or its first output's.
+        op_type: as "Conv".
+        scope: the PyTorch module that it came from; None where the file does not say.
+        inputs: what it reads, weights included.
+        outputs: what it makes.
+        attributes: of the operator, as the file states them.
+        parameters: a shared weight is counted at its first user.
+        macs: multiply-accumulates without biases; a symbolic dimension counts as 1, as everywhere;
+            None where not known.
+        flops: all arithmetic; None where not known.
+        activation_bytes: of its outputs; None where not known.
+        receptive_field: of its first output.
+        status: exact; partial where a number is missing, disputed, or rests on a path that is not
+            understood; unknown where the operator is not.
+    """
+
+    index: int
+    name: str
+    op_type: str
+    scope: str | None
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    attributes: Mapping[str, Any]
+    parameters: Parameters
+    macs: int | None
+    flops: int | None
+    activation_bytes: int | None
+    receptive_field: ReceptiveField
+    status: Status
+
+    @property
+    def weight_bytes(self) -> int:
+        """The stored size of its parameters."""
+        return self.parameters.stored_bytes
+
+    def to_json(self) -> dict[str, Any]:
+        """The layer as the schema has it."""
+        return {
+            "index": self.index,
+            "name": self.name,
+            "op_type": self.op_type,
+            "scope": self.scope,
+            "inputs": [{"name": t.name, "shape": _shape_json(t)} for t in self.inputs],
+            "outputs": [_tensor_json(tensor) for tensor in self.outputs],
+            "attributes": {name: _value_json(value) for name, value in self.attributes.items()},
+            "parameters": {
+                "learnable": self.parameters.learnable,
+                "statistics": self.parameters.statistics,
+            },
+            "macs": self.macs,
+            "flops": self.flops,
+            "weight_bytes": self.weight_bytes,
+            "activation_bytes": self.activation_bytes,
+            "receptive_field": _receptive_field_json(self.receptive_field),
+            "status": self.status,
+        }
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over all layers; what is not known of a layer counts as nothing.
+
+    Attributes:
+        parameters: what the file stores, each tensor once, statistics included.
+        learnable: what the network trains, those of folded BatchNormalizations included.
+        statistics: stored running means and variances.
+        macs: of one run, a symbolic dimension counted as 1.
+        flops: as macs.
+        weight_bytes: of the parameters, as stored.
+        peak_activation_bytes: the most that is alive at the same time.
+    """
+
+    parameters: int
+    learnable: int
+    statistics: int
+    macs: int
+    flops: int
+    weight_bytes: int
+    peak_activation_bytes: int
+
+    def to_json(self) -> dict[str, int]:
+        """The totals as the schema has them."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that is known of a model.
+
+    Attributes:
+        model: the file.
+        inputs: what the caller feeds.
+        outputs: what the caller gets.
+        layers: in the order of execution.
+        totals: sums over the layers.
+        notes: what a reader must be told, a line each.
+    """
+
+    model: Model
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    layers: tuple[Layer, ...]
+    totals: Totals
+    notes: tuple[str, ...] = ()
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The inputs' symbolic dimensions, each of which the numbers count as 1."""
+        dims = (dim for tensor in self.inputs for dim in tensor.shape or ())
+        return tuple(dict.fromkeys(dim for dim in dims if isinstance(dim, str)))
+
+    def layer(self, name: str) -> Layer:
+        """Find a layer by its name, the name of one of its outputs, its scope, or its index.
+
+        Raises:
+            LayerNotFoundError: there is none; the text names those that are nearest.
+        """
+        for key in (_names, _output_names, _scopes, _indices):
+            found = next((layer for layer in self.layers if name in key(layer)), None)
+            if found is not None:
+                return found
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, [layer.name for layer in self.layers], n=3, cutoff=0.4)
+        names = near or [layer.name for layer in self.layers[:3]]
+        raise LayerNotFoundError(f"no layer is called {name!r}; there is {', '.join(names)}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The report by the schema "convlens.analysis/1", ready for `json.dumps`.
+
+        Raises:
+            ModelFileError: the file cannot be read any more, so that it has no checksum.
+        """
+        return {
+            "schema": SCHEMA,
+            "model": {
+                "path": self.model.path,
+                "sha256": self.model.sha256,
+                "ir_version": self.model.ir_version,
+                "opset": self.model.opset,
+                "producer": self.model.producer,
+                "file_bytes": self.model.file_bytes,
+            },
+            "inputs": [_tensor_json(tensor) for tensor in self.inputs],
+            "outputs": [_tensor_json(tensor) for tensor in self.outputs],
+            "layers": [layer.to_json() for layer in self.layers],
+            "totals": self.totals.to_json(),
+        }
+
+
+def _names(layer: Layer) -> tuple[str, ...]:
+    return (layer.name,)
+
+
+def _output_names(layer: Layer) -> tuple[str, ...]:
+    return tuple(tensor.name for tensor in layer.outputs)
+
+
+def _scopes(layer: Layer) -> tuple[str, ...]:
+    return (layer.scope,) if layer.scope else ()
+
+
+def _indices(layer: Layer) -> tuple[str, ...]:
+    return (str(layer.index),)
+
+
+def _shape_json(tensor: Tensor) -> list[int | str] | None:
+    return None if tensor.shape is None else list(tensor.shape)
+
+
+def _tensor_json(tensor: Tensor) -> dict[str, Any]:
+    return {"name": tensor.name, "dtype": tensor.dtype, "shape": _shape_json(tensor)}
+
+
+def _receptive_field_json(receptive_field: ReceptiveField) -> dict[str, Any]:
+    return {
+        "size": _per_axis_json(receptive_field.size),
+        "stride": _per_axis_json(receptive_field.stride),
+        "start": _per_axis_json(receptive_field.start),
+        "global_since": receptive_field.global_since,
+        "aligned": receptive_field.aligned,
+    }
+
+
+def _per_axis_json(values: PerAxis) -> list[int | str | None] | None:
+    return None if values is None else [_number_json(value) for value in values]
+
+
+def _number_json(number: Number | None) -> int | str | None:
+    if isinstance(number, Fraction):
+        return int(number) if number.denominator == 1 else str(number)
+    return number
+
+
+def _value_json(value: Any) -> Any:
+    """An attribute's value; a tensor or graph is described, as its values may be many."""
+    if isinstance(value, StoredTensor):
+        return {"dtype": value.dtype, "shape": list(value.shape)}
+    if isinstance(value, Graph):
+        return {"nodes": len(value.nodes)}
+    if isinstance(value, tuple):
+        return [_value_json(entry) for entry in value]
+    return value if isinstance(value, int | float | str | None) else str(value)

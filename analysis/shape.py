@@ -1,0 +1,85 @@
+"""Shapes: tuples whose entries are integers, or strings where a dimension is symbolic."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from convlens.analysis.errors import SymbolicShapeError
+
+Dim = int | str
+Shape = tuple[Dim, ...]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """What is known of one tensor before the network runs.
+
+    Attributes:
+        name: empty where an optional input is left out.
+        dtype: numpy's or ONNX's name in lower case, as float32 or bfloat16; empty where unknown.
+        shape: None where not even the rank is known.
+    """
+
+    name: str
+    dtype: str
+    shape: Shape | None
+
+    @property
+    def elements(self) -> int | None:
+        """How many values it holds, a symbolic dimension counted as 1; None without a shape."""
+        return None if self.shape is None else elements(self.shape)
+
+    @property
+    def bytes(self) -> int | None:
+        """Its size in memory, a symbolic dimension counted as 1; None where not known."""
+        if self.elements is None or not self.dtype:
+            return None
+        return storage_bytes(self.elements, self.dtype)
+
+
+Tensors = Mapping[str, Tensor]
+
+
+def shape_of(name: str, tensors: Tensors) -> Shape | None:
+    """The shape of the tensor of that name, where it is known."""
+    return tensors[name].shape if name in tensors else None
+
+
+def elements(shape: Iterable[Dim]) -> int:
+    """The number of elements, a symbolic dimension counted as 1."""
+    return math.prod(dim if isinstance(dim, int) else 1 for dim in shape)
+
+
+def fixed(shape: Iterable[Dim]) -> tuple[int, ...]:
+    """The shape as integers.
+
+    Raises:
+        SymbolicShapeError: a dimension is symbolic.
+    """
+    dims = tuple(shape)
+    for dim in dims:
+        if not isinstance(dim, int):
+            raise SymbolicShapeError(f"the dimension {dim!r} of {format_shape(dims)} is not known")
+    return tuple(dim for dim in dims if isinstance(dim, int))
+
+
+def storage_bytes(count: int, dtype: str) -> int:
+    """The bytes that `count` values take; types under a byte are packed, as ONNX stores them.
+
+    A string counts as nothing: its length is in no type.
+    """
+    bits = 8 if dtype == "bool" else next(map(int, re.findall(r"\d+", dtype)), 0)
+    return (count * bits + 7) // 8
+
+
+def format_shape(shape: Iterable[Dim] | None) -> str:
+    """The shape of a tensor for a reader, as "batch,6,28,28"; "?" where it is not known."""
+    if shape is None:
+        return "?"
+    return ",".join(str(dim) for dim in shape) or "scalar"
+
+
+def format_size(size: Iterable[Dim | None]) -> str:
+    """The spatial size of a map for a reader, as "28x28"; "?" for what is not known."""
+    return "x".join("?" if dim is None else str(dim) for dim in size)

@@ -1,0 +1,128 @@
+"""Sliding windows: the geometry of Conv and pooling along one axis."""
+
+from dataclasses import dataclass
+from math import ceil
+
+from convlens.analysis.graph import Attributes
+from convlens.analysis.shape import Dim, Shape
+
+CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "QLinearConv"})
+POOLINGS = frozenset({"AveragePool", "LpPool", "MaxPool"})
+
+
+@dataclass(frozen=True)
+class SlidingWindow:
+    """How a kernel slides along one axis.
+
+    Attributes:
+        kernel: F, the number of taps.
+        stride: S, how far it moves between two outputs.
+        dilation: the distance between two taps.
+        pad_begin: padding before the first position; None where it depends on a size not known.
+        pad_end: padding after the last position; None where it depends on a size not known.
+        ceil_mode: whether a last window that runs over the end is kept.
+    """
+
+    kernel: int
+    stride: int = 1
+    dilation: int = 1
+    pad_begin: int | None = 0
+    pad_end: int | None = 0
+    ceil_mode: bool = False
+
+    @property
+    def extent(self) -> int:
+        """The positions from the first tap to the last, k' = dilation * (kernel - 1) + 1."""
+        return self.dilation * (self.kernel - 1) + 1
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether every output sees just the input at its own position."""
+        return self.extent == 1 and self.stride == 1 and self.pad_begin == self.pad_end == 0
+
+    def output_size(self, size: Dim) -> int | None:
+        """O = floor((W - k' + P_begin + P_end) / S) + 1, the number of positions of the window.
+
+        With ceil_mode the quotient is rounded up, unless the last window would start in the end
+        padding.
+
+        Args:
+            size: W, the length of the input axis.
+
+        Returns:
+            O, below 1 where the padded input is shorter than the window; None where W is symbolic.
+
+        Source: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", 2016,
+            relationships 6 and 15; for ceil_mode, PyTorch's pooling and ONNX's since opset 19.
+        """
+        if not isinstance(size, int) or self.pad_begin is None or self.pad_end is None:
+            return None
+        room = size + self.pad_begin + self.pad_end - self.extent
+        if not self.ceil_mode or room < 0:
+            return room // self.stride + 1
+        output = -(-room // self.stride) + 1
+        starts_in_end_padding = (output - 1) * self.stride >= size + self.pad_begin
+        return output - 1 if starts_in_end_padding else output
+
+
+def sliding_windows(
+    op_type: str, attributes: Attributes, data: Shape | None, weight: Shape | None
+) -> tuple[SlidingWindow, ...] | None:
+    """Read the windows of a Conv or pooling operator, one a spatial axis.
+
+    Args:
+        op_type: of the operator.
+        attributes: kernel_shape, strides, pads, dilations, auto_pad, ceil_mode.
+        data: the shape of the input, (batch, channels, *spatial).
+        weight: of a Conv, (out_channels, in_channels / groups, *kernel); otherwise ignored.
+
+    Returns:
+        None where the operator has no such windows, or its kernel is not known or contradicts
+        its other attributes.
+    """
+    kernel = attributes.get("kernel_shape")
+    if op_type in CONVOLUTIONS:
+        kernel = kernel or (weight and weight[2:])
+    elif op_type not in POOLINGS:
+        return None
+    if not kernel or not all(isinstance(length, int) and length > 0 for length in kernel):
+        return None
+    rank = len(kernel)
+    strides = attributes.get("strides") or (1,) * rank
+    dilations = attributes.get("dilations") or (1,) * rank
+    pads = attributes.get("pads") or (0,) * 2 * rank
+    if not len(strides) == len(dilations) == len(pads) / 2 == rank:
+        return None
+    if min(strides) < 1 or min(dilations) < 1 or (data is not None and len(data) != rank + 2):
+        return None
+    sizes = ("?",) * rank if data is None else data[2:]
+    auto_pad = attributes.get("auto_pad") or "NOTSET"
+    ceil_mode = bool(attributes.get("ceil_mode", 0))
+    windows = []
+    for axis, (taps, stride, dilation) in enumerate(zip(kernel, strides, dilations, strict=True)):
+        window = SlidingWindow(taps, stride, dilation, pads[axis], pads[axis + rank], ceil_mode)
+        windows.append(_auto_padded(window, auto_pad, sizes[axis]))
+    return tuple(windows)
+
+
+def _auto_padded(window: SlidingWindow, auto_pad: str, size: Dim) -> SlidingWindow:
+    """Replace the pads by what auto_pad asks for; SAME gives O = ceil(W / S)."""
+    if auto_pad == "NOTSET":
+        return window
+    begin: int | None = 0
+    end: int | None = 0
+    if auto_pad.startswith("SAME"):
+        total = _same_padding(window, size)
+        begin = end = None
+        if total is not None:
+            less, more = total // 2, total - total // 2
+            begin, end = (less, more) if auto_pad == "SAME_UPPER" else (more, less)
+    return SlidingWindow(window.kernel, window.stride, window.dilation, begin, end)
+
+
+def _same_padding(window: SlidingWindow, size: Dim) -> int | None:
+    if isinstance(size, int):
+        output = ceil(size / window.stride)
+        return max((output - 1) * window.stride + window.extent - size, 0)
+    # With stride 1 the padding is the same for every size.
+    return window.extent - 1 if window.stride == 1 else None

@@ -1,0 +1,144 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from convlens.analysis import Layer, analyze
+from convlens.analysis.cost import conv_macs, conv_transpose_macs, gemm_macs, matmul_macs
+from tests.analysis.graphs import node, save_graph, weight
+
+
+def test_a_grouped_conv_counts_the_channels_of_its_group() -> None:
+    assert conv_macs((8, 2, 3, 3), (1, 8, 10, 10)) == 8 * 100 * 2 * 9
+
+
+def test_a_conv_transpose_counts_as_pytorch_does() -> None:
+    layer = torch.nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2, bias=False)
+    with FlopCounterMode(display=False) as counter:
+        layer(torch.zeros(1, 4, 5, 5))
+
+    assert 2 * conv_transpose_macs((1, 4, 5, 5), (4, 3, 3, 3)) == counter.get_total_flops()
+
+
+def test_a_gemm_counts_m_n_k_however_it_is_stored() -> None:
+    assert gemm_macs((2, 5), (2, 7)) == gemm_macs((5, 2), (2, 7), trans_a=True) == 2 * 5 * 7
+
+
+def test_a_batched_matmul_counts_every_batch() -> None:
+    assert matmul_macs((3, 4, 5), (3, 4, 6)) == 3 * 4 * 5 * 6
+
+
+def test_flops_add_biases_and_the_arithmetic_between_products(tmp_path: Path) -> None:
+    path = save_graph(
+        tmp_path / "model.onnx",
+        [
+            node("Conv", "x w b", "conv"),
+            node("Relu", "conv", "relu"),
+            node("MaxPool", "relu", "pool", kernel_shape=[2, 2], strides=[2, 2]),
+            node("Transpose", "pool", "y"),
+        ],
+        {"w": weight(4, 1, 3, 3), "b": weight(4)},
+        input_shape=(1, 1, 12, 12),
+    )
+
+    layers = analyze(path).layers
+
+    assert [layer.macs for layer in layers] == [4 * 100 * 9, 0, 0, 0]
+    assert [layer.flops for layer in layers] == [
+        2 * 4 * 100 * 9 + 4 * 100, 4 * 100, 4 * 25 * 4, 0,
+    ]  # fmt: skip
+
+
+def _layers(tmp_path: Path, *nodes: object, **weights: object) -> tuple[Layer, ...]:
+    return analyze(save_graph(tmp_path / "model.onnx", nodes, weights)).layers  # type: ignore[arg-type]
+
+
+def test_a_shared_weight_is_counted_at_its_first_user(tmp_path: Path) -> None:
+    layers = _layers(
+        tmp_path,
+        node("Conv", "x w", "first", pads=[1, 1, 1, 1]),
+        node("Conv", "first w", "second", pads=[1, 1, 1, 1]),
+        w=weight(1, 1, 3, 3),
+    )
+    assert [layer.parameters.learnable for layer in layers] == [9, 0]
+
+
+def test_running_means_and_variances_are_statistics(tmp_path: Path) -> None:
+    (layer,) = _layers(
+        tmp_path,
+        node("BatchNormalization", "x scale shift mean var", "y"),
+        **{name: weight(1) for name in ("scale", "shift", "mean", "var")},
+    )
+    assert (layer.parameters.learnable, layer.parameters.statistics) == (2, 2)
+    assert layer.weight_bytes == 16
+
+
+def test_a_weight_behind_a_transpose_belongs_to_the_matmul_that_uses_it(tmp_path: Path) -> None:
+    layers = _layers(
+        tmp_path,
+        node("Transpose", "w", "wt", perm=[1, 0]),
+        node("MatMul", "x wt", "y"),
+        w=weight(10, 32),
+    )
+    assert [layer.parameters.learnable for layer in layers] == [0, 320]
+
+
+def test_constants_that_steer_an_operator_are_no_parameters(tmp_path: Path) -> None:
+    layers = _layers(
+        tmp_path,
+        node("Clip", "x low high", "clip"),
+        node("Mul", "clip half", "mul"),
+        node("Reshape", "mul shape", "y"),
+        low=np.float32(0),
+        high=np.float32(6),
+        half=np.float32(0.5),
+        shape=np.array([0, -1], dtype=np.int64),
+    )
+    assert [layer.parameters.stored for layer in layers] == [0, 0, 0]
+
+
+def test_weights_are_measured_in_the_type_they_are_stored_in(tmp_path: Path) -> None:
+    layers = _layers(
+        tmp_path,
+        node("Cast", "w", "w32", to=1),
+        node("Conv", "x w32", "y"),
+        w=weight(2, 1, 3, 3).astype(np.float16),
+    )
+    assert (layers[1].parameters.stored, layers[1].weight_bytes) == (18, 36)
+
+
+@pytest.mark.parametrize(("batch", "expected"), [(None, 1), (4, 4)])
+def test_the_peak_is_where_most_is_alive(tmp_path: Path, batch: int | None, expected: int) -> None:
+    path = save_graph(
+        tmp_path / "model.onnx",
+        [
+            node("Conv", "x w", "wide"),  # x and wide are alive
+            node("Relu", "wide", "relu"),  # wide and relu
+            node("Conv", "relu v", "narrow"),
+            node("Flatten", "narrow", "flat"),  # a view
+            node("Relu", "flat", "y"),
+        ],
+        {"w": weight(8, 1, 1, 1), "v": weight(1, 8, 1, 1)},
+        input_shape=("batch", 1, 10, 10),
+    )
+    report = analyze(path, batch=batch)
+
+    assert report.totals.peak_activation_bytes == expected * 2 * 8 * 100 * 4
+
+
+def test_a_residual_branch_stays_alive_until_it_is_added(tmp_path: Path) -> None:
+    path = save_graph(
+        tmp_path / "model.onnx",
+        [
+            node("Relu", "x", "a"),
+            node("Relu", "a", "b"),
+            node("Relu", "b", "c"),
+            node("Add", "a c", "y"),
+        ],
+        {},
+        input_shape=(1, 1, 10, 10),
+    )
+    # a, b and c; then a, c and y.
+    assert analyze(path).totals.peak_activation_bytes == 3 * 400
