@@ -40,6 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=default.provider,
         help="auto: CUDA where it works, else the CPU (default: %(default)s)",
     )
+    add("--watch", action="store_true", help="load and unload as files come, change and go")
+    add(
+        "--alias",
+        type=_alias,
+        action="append",
+        default=[],
+        dest="aliases",
+        metavar="ALIAS=NAME[@VERSION]",
+        help="another name for a model; may be repeated",
+    )
     add("--default-model", default="", metavar="NAME", help="answers requests that name no model")
     for flag, unit, meaning in (
         ("max_batch_size", "PICTURES", "the most that share one inference"),
@@ -73,9 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    settings = Settings(
-        **{field.name: getattr(arguments, field.name) for field in fields(Settings)}
-    )
+    values = {field.name: getattr(arguments, field.name) for field in fields(Settings)}
+    settings = Settings(**{**values, "aliases": dict(arguments.aliases)})
     try:
         run_server(settings, _print_ready)
     except StartError as error:
@@ -91,3 +100,11 @@ def _print_ready(ready: Ready) -> None:
         f"metrics on {ready.metrics_url}",
         flush=True,
     )
+
+
+def _alias(text: str) -> tuple[str, tuple[str, str]]:
+    alias, equals, model = text.partition("=")
+    name, _, version = model.partition("@")
+    if not (alias and equals and name):
+        raise argparse.ArgumentTypeError(f"must be ALIAS=NAME or ALIAS=NAME@VERSION, is {text!r}")
+    return alias, (name, version)

@@ -9,19 +9,20 @@ from dataclasses import dataclass
 import grpc
 import prometheus_client
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as grpc_health
 from grpc_reflection.v1alpha import reflection
 from PIL import Image
 
 from convlens.proto import classifier_pb2, classifier_pb2_grpc
 from convlens.server.classifier import ClassifierServicer
 from convlens.server.errors import StartError
-from convlens.server.http import Health, HttpPort
+from convlens.server.health import Health
+from convlens.server.http import HttpPort, Probes
 from convlens.server.interceptor import Edge
 from convlens.server.metrics import Metrics
 from convlens.server.repository import Repository, State
 from convlens.server.session import choose_provider
 from convlens.server.settings import Settings
+from convlens.server.watcher import watch
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +31,6 @@ SERVICES = (
     health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
     reflection.SERVICE_NAME,
 )
-
-SERVING = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 @dataclass(frozen=True)
@@ -77,30 +75,32 @@ async def serve(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
     _configure_libraries()
     stop = _stop_signals()
     provider = choose_provider(settings.provider)
-    metrics, health = Metrics(), Health()
-    repository = Repository(settings, provider, metrics)
-    server, grpc_status = _make_server(settings, repository, metrics)
+    metrics, probes = Metrics(), Probes()
+    health = Health(probes)
+    repository = Repository(settings, provider, metrics, health.model_changed)
+    server = _make_server(settings, repository, metrics, health)
     address = f"{settings.host}:{_bind(server, settings.host, settings.port)}"
-    http = HttpPort(settings.host, settings.metrics_port, metrics.registry, health)
-    heart = asyncio.create_task(_beat(health))
+    http = HttpPort(settings.host, settings.metrics_port, metrics.registry, probes)
+    background = [asyncio.create_task(_beat(probes))]
     try:
-        for name in ("", *(version.name for version in repository.versions)):
-            await grpc_status.set(name, NOT_SERVING)
+        await health.starting()
         await server.start()
-        if await _either(repository.load(), stop):
-            await _announce(repository, grpc_status)
-            health.ready = True
+        if await _either(repository.start(), stop):
+            await health.started()
+            if settings.watch:
+                background.append(asyncio.create_task(watch(settings.models, repository.refresh)))
             on_ready(_describe(repository, address, f"{settings.host}:{http.port}", provider))
             await stop.wait()
-        health.ready = False
-        await grpc_status.enter_graceful_shutdown()
+        await health.stopping()
         logger.info("stopping: requests in flight have %g s to finish", settings.grace_seconds)
         stop.clear()
         if not await _either(server.stop(settings.grace_seconds), stop):
             logger.warning("stopping at once")
     finally:
         await server.stop(0)
-        heart.cancel()
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
         await repository.close()
         http.close()
 
@@ -119,8 +119,8 @@ def _stop_signals() -> asyncio.Event:
 
 
 def _make_server(
-    settings: Settings, repository: Repository, metrics: Metrics
-) -> tuple[grpc.aio.Server, grpc_health.HealthServicer]:
+    settings: Settings, repository: Repository, metrics: Metrics, health: Health
+) -> grpc.aio.Server:
     server = grpc.aio.server(
         interceptors=[Edge(metrics)],
         options=[
@@ -131,10 +131,9 @@ def _make_server(
     classifier_pb2_grpc.add_ClassifierServicer_to_server(
         ClassifierServicer(repository, settings.stream_window), server
     )
-    grpc_status = grpc_health.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(grpc_status, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     reflection.enable_server_reflection(SERVICES, server)
-    return server, grpc_status
+    return server
 
 
 def _bind(server: grpc.aio.Server, host: str, port: int) -> int:
@@ -146,9 +145,9 @@ def _bind(server: grpc.aio.Server, host: str, port: int) -> int:
         ) from error
 
 
-async def _beat(health: Health) -> None:
+async def _beat(probes: Probes) -> None:
     while True:
-        health.beat()
+        probes.beat()
         await asyncio.sleep(1.0)
 
 
@@ -165,23 +164,17 @@ async def _either(work: Awaitable[None], stop: asyncio.Event) -> bool:
     return False
 
 
-async def _announce(repository: Repository, grpc_status: grpc_health.HealthServicer) -> None:
-    await grpc_status.set("", SERVING)
-    for version in repository.versions:
-        if version.state is State.READY:
-            await grpc_status.set(version.name, SERVING)
-
-
 def _describe(repository: Repository, address: str, http: str, provider: str) -> Ready:
-    ready = [version for version in repository.versions if version.state is State.READY]
+    versions = repository.versions
+    ready = [version.file.name for version in versions if version.state is State.READY]
     return Ready(
         address=address,
         metrics_url=f"http://{http}/metrics",
         provider=provider,
-        models=tuple(dict.fromkeys(version.name for version in ready)),
+        models=tuple(dict.fromkeys(ready)),
         failed=tuple(
-            (str(version.path), version.reason)
-            for version in repository.versions
+            (str(version.file.path), version.reason)
+            for version in versions
             if version.state is State.FAILED
         ),
     )

@@ -4,7 +4,8 @@ ServerError
 ├── StartError             the server cannot start: port in use, no model, no such provider
 ├── ModelLoadError         a model file is broken, or does not compute what it promises
 ├── ModelNotFoundError     no such model or version
-├── ModelNotReadyError     the model is loading, failed to load, or is going away
+├── ModelNotReadyError     the model is being loaded or unloaded
+│   └── ModelRetiredError      another file took this one's place: ask for the model again
 ├── InvalidRequestError    the request contradicts itself or the model
 │   └── InvalidPictureError    not a picture, a truncated one, or one with too many pixels
 ├── OverloadedError        the queue is full
@@ -33,7 +34,11 @@ class ModelNotFoundError(ServerError):
 
 
 class ModelNotReadyError(ServerError):
-    """The model is loading, failed to load, or is going away."""
+    """The model is being loaded or unloaded."""
+
+
+class ModelRetiredError(ModelNotReadyError):
+    """The model was unloaded, or another file took its place: ask for it again."""
 
 
 class InvalidRequestError(ServerError):

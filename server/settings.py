@@ -1,6 +1,7 @@
 """What the operator decides."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,8 @@ class Settings:
         port: of the gRPC server; 0 takes a free one.
         metrics_port: of /metrics, /livez and /readyz; 0 takes a free one.
         provider: what runs the models; `auto` takes CUDA where it works, else the CPU.
+        watch: whether files that come, change or go are loaded and unloaded as they do.
+        aliases: other names for models: alias -> (model, version or empty for the latest).
         default_model: answers requests that name no model; needed only beside other models.
         max_batch_size: the most pictures that share one inference.
         queue_size: the most pictures of one model that may be waiting; more are refused.
@@ -34,6 +37,8 @@ class Settings:
     port: int = 50051
     metrics_port: int = 9464
     provider: Provider = "auto"
+    watch: bool = False
+    aliases: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     default_model: str = ""
     max_batch_size: int = 16
     queue_size: int = 256
