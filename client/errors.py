@@ -70,6 +70,8 @@ KINDS: dict[grpc.StatusCode, type[ClientError]] = {
     grpc.StatusCode.NOT_FOUND: NotFoundError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
+    # Not by us: a server that shuts down drops so the calls that it has not yet looked at.
+    grpc.StatusCode.CANCELLED: UnavailableError,
 }
 
 
@@ -84,9 +86,10 @@ def from_rpc_error(error: grpc.RpcError, address: str) -> ClientError:
     message = error.details() or code.name
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return OverloadedError(code.name, message, _retry_after_seconds(error))
-    if code is grpc.StatusCode.UNAVAILABLE:
+    kind = KINDS.get(code, ServerError)
+    if kind is UnavailableError:
         message = f"{address}: {message}"
-    return KINDS.get(code, ServerError)(code.name, message)
+    return kind(code.name, message)
 
 
 def _retry_after_seconds(error: grpc.RpcError) -> float:

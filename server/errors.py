@@ -1,6 +1,7 @@
 """What can go wrong in the server, and the one table that turns it into gRPC status codes.
 
 ServerError
+├── ConfigurationError     a setting is unknown or wrong
 ├── StartError             the server cannot start: port in use, no model, no such provider
 ├── ModelLoadError         a model file is broken, or does not compute what it promises
 ├── ModelNotFoundError     no such model or version
@@ -19,6 +20,10 @@ import grpc
 
 class ServerError(Exception):
     """The root of this package's errors; its text is fit to be sent to a caller."""
+
+
+class ConfigurationError(ServerError):
+    """A setting is unknown or wrong; the text names it and where it came from."""
 
 
 class StartError(ServerError):

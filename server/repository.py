@@ -206,7 +206,7 @@ class Repository:
         """The version that a request asks for, ready or not; see `get`."""
         name = name or self._default_name()
         if name in self._settings.aliases:
-            name, alias_version = self._settings.aliases[name]
+            name, _, alias_version = self._settings.aliases[name].partition("@")
             version = version or alias_version
         versions = [entry for entry in self.versions if entry.file.name == name]
         if not versions:
