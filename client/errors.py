@@ -4,6 +4,7 @@ ClientError
 ├── PictureError           the picture cannot be read here; nothing was sent
 ├── InvalidArgumentError   the server cannot use the picture or the request
 ├── NotFoundError          no such model or version
+├── AccessError            no token, an unknown one, or one that does not open the model
 ├── OverloadedError        the server's queue is full
 ├── DeadlineExceededError  no answer within the timeout
 ├── UnavailableError       no server at the address, or one that starts or stops
@@ -41,6 +42,10 @@ class NotFoundError(ClientError):
     """The server has no such model or version."""
 
 
+class AccessError(ClientError):
+    """The call carries no token, an unknown one, or one that does not open the model."""
+
+
 class OverloadedError(ClientError):
     """The server's queue is full.
 
@@ -68,6 +73,8 @@ class ServerError(ClientError):
 KINDS: dict[grpc.StatusCode, type[ClientError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidArgumentError,
     grpc.StatusCode.NOT_FOUND: NotFoundError,
+    grpc.StatusCode.UNAUTHENTICATED: AccessError,
+    grpc.StatusCode.PERMISSION_DENIED: AccessError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
     # Not by us: a server that shuts down drops so the calls that it has not yet looked at.

@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection
 from PIL import Image
 
 from convlens.proto import classifier_pb2, classifier_pb2_grpc
+from convlens.server.access import Tokens
 from convlens.server.classifier import ClassifierServicer
 from convlens.server.errors import StartError
 from convlens.server.health import Health
@@ -22,9 +23,12 @@ from convlens.server.metrics import Metrics
 from convlens.server.repository import Repository, State
 from convlens.server.session import choose_provider
 from convlens.server.settings import Settings
+from convlens.server.tls import Certificates
 from convlens.server.watcher import watch
 
 logger = logging.getLogger(__name__)
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 SERVICES = (
     classifier_pb2.DESCRIPTOR.services_by_name["Classifier"].full_name,
@@ -79,7 +83,7 @@ async def serve(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
     health = Health(probes)
     repository = Repository(settings, provider, metrics, health.model_changed)
     server = _make_server(settings, repository, metrics, health)
-    address = f"{settings.host}:{_bind(server, settings.host, settings.port)}"
+    address = f"{settings.host}:{_bind(server, settings)}"
     http = HttpPort(settings.host, settings.metrics_port, metrics.registry, probes)
     background = [asyncio.create_task(_beat(probes))]
     try:
@@ -122,7 +126,7 @@ def _make_server(
     settings: Settings, repository: Repository, metrics: Metrics, health: Health
 ) -> grpc.aio.Server:
     server = grpc.aio.server(
-        interceptors=[Edge(metrics)],
+        interceptors=[Edge(metrics, Tokens.read(settings.tokens) if settings.tokens else None)],
         options=[
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.so_reuseport", 0),  # else a second server would share the port in silence
@@ -136,12 +140,26 @@ def _make_server(
     return server
 
 
-def _bind(server: grpc.aio.Server, host: str, port: int) -> int:
+def _bind(server: grpc.aio.Server, settings: Settings) -> int:
+    """Open the port, with TLS where there are certificates; returns its number."""
+    address = f"{settings.host}:{settings.port}"
+    certificate, key = settings.tls_cert, settings.tls_key
+    if (certificate is None) != (key is None) or (settings.tls_client_ca and not certificate):
+        raise StartError("TLS needs both --tls-cert and --tls-key")
     try:
-        return server.add_insecure_port(f"{host}:{port}")
+        if certificate is not None and key is not None:
+            files = Certificates(certificate, key, settings.tls_client_ca)
+            return server.add_secure_port(address, files.credentials())
+        if settings.host not in LOOPBACK:
+            logger.warning(
+                "listening on %s without TLS: whoever can reach it can read what is sent%s",
+                address,
+                "" if settings.tokens else ", and anybody may call",
+            )
+        return server.add_insecure_port(address)
     except RuntimeError as error:
         raise StartError(
-            f"--port {port}: cannot listen on {host}:{port}: it is in use, or not allowed"
+            f"--port {settings.port}: cannot listen on {address}: it is in use, or not allowed"
         ) from error
 
 

@@ -9,6 +9,8 @@ ServerError
 │   └── ModelRetiredError      another file took this one's place: ask for the model again
 ├── InvalidRequestError    the request contradicts itself or the model
 │   └── InvalidPictureError    not a picture, a truncated one, or one with too many pixels
+├── UnauthenticatedError   the call carries no token, or one that is not known
+├── PermissionDeniedError  the token does not open what was asked for
 ├── OverloadedError        the queue is full
 └── DeadlineExceededError  the caller's deadline has passed
 
@@ -54,6 +56,14 @@ class InvalidPictureError(InvalidRequestError):
     """The bytes are no picture, a truncated one, or one with too many pixels."""
 
 
+class UnauthenticatedError(ServerError):
+    """The call carries no token, or one that is not known."""
+
+
+class PermissionDeniedError(ServerError):
+    """The token does not open what was asked for."""
+
+
 class OverloadedError(ServerError):
     """The queue is full.
 
@@ -76,6 +86,8 @@ STATUS_CODES: dict[type[ServerError], grpc.StatusCode] = {
     ModelNotReadyError: grpc.StatusCode.UNAVAILABLE,
     InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
     InvalidPictureError: grpc.StatusCode.INVALID_ARGUMENT,
+    UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
+    PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
     OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineExceededError: grpc.StatusCode.DEADLINE_EXCEEDED,
 }

@@ -14,6 +14,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from prometheus_client import Counter, Histogram
 
+from convlens.server.access import GRANT, OPEN_SERVICES, Tokens
 from convlens.server.errors import OverloadedError, ServerError, status_code
 from convlens.server.metrics import Metrics
 
@@ -44,10 +45,16 @@ def error_trailers(
 
 
 class Edge(grpc.aio.ServerInterceptor):
-    """Wraps every method of the server once."""
+    """Wraps every method of the server once.
 
-    def __init__(self, metrics: Metrics) -> None:
+    Args:
+        metrics: of the server.
+        tokens: that callers must have; None where anybody may call.
+    """
+
+    def __init__(self, metrics: Metrics, tokens: Tokens | None = None) -> None:
         self._metrics = metrics
+        self._tokens = tokens
         self._handlers: dict[str, Any] = {}
 
     async def intercept_service(
@@ -71,13 +78,16 @@ class Edge(grpc.aio.ServerInterceptor):
         behavior = getattr(handler, kind)
         _, service, name = method.split("/")
         meter = _Meter(self._metrics, kind, service, name)
+        tokens = None if service in OPEN_SERVICES else self._tokens
 
         async def answer(request: Any, context: Any) -> Any:
             async with _edge(meter, context):
+                _authenticate(tokens, context)
                 return await behavior(request, context)
 
         async def generate(request: Any, context: Any) -> AsyncIterator[Any]:
             async with _edge(meter, context):
+                _authenticate(tokens, context)
                 async for response in behavior(request, context):
                     yield response
 
@@ -119,6 +129,11 @@ async def _edge(meter: _Meter, context: Any) -> AsyncIterator[None]:
     finally:
         meter.handled[code].inc()
         meter.handling_seconds.observe(time.monotonic() - start)
+
+
+def _authenticate(tokens: Tokens | None, context: Any) -> None:
+    if tokens is not None:
+        GRANT.set(tokens.grant(context.invocation_metadata()))
 
 
 def _aborted_code(context: Any) -> grpc.StatusCode:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from convlens.server.access import GRANT
 from convlens.server.errors import (
     InvalidRequestError,
     ModelLoadError,
@@ -136,9 +137,11 @@ class Repository:
         """Load the versions of one model that are new, have changed, or were unloaded.
 
         Raises:
+            PermissionDeniedError: the caller's token does not allow it.
             ModelNotFoundError: there is no file for it.
             ModelLoadError: a version cannot be loaded; one that was served goes on.
         """
+        GRANT.get().require_admin()
         files = await asyncio.to_thread(find_model_files, self._settings.models)
         if name not in {file.name for file in files}:
             raise ModelNotFoundError(f"no file for model {name!r} in {self._settings.models.name}/")
@@ -152,8 +155,10 @@ class Repository:
         """Unload every version of one model; its files stay, and are not looked at until `load`.
 
         Raises:
+            PermissionDeniedError: the caller's token does not allow it.
             ModelNotFoundError: there is no such model.
         """
+        GRANT.get().require_admin()
         async with self._changing:
             keys = [key for key in self._versions if key[0] == name]
             if not keys:
@@ -192,6 +197,7 @@ class Repository:
             ModelNotFoundError: there is no such model or version.
             ModelNotReadyError: it is being loaded or unloaded.
             ModelLoadError: it is broken.
+            PermissionDeniedError: the caller's token does not open it.
         """
         found = self.describe(name, version)
         if found.served is not None:
@@ -208,6 +214,7 @@ class Repository:
         if name in self._settings.aliases:
             name, _, alias_version = self._settings.aliases[name].partition("@")
             version = version or alias_version
+        GRANT.get().require_model(name)
         versions = [entry for entry in self.versions if entry.file.name == name]
         if not versions:
             raise ModelNotFoundError(f"no model {name!r}: there are {self._names()}")

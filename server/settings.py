@@ -63,6 +63,14 @@ class Settings(BaseModel):
         le=4096,
         description="for decoding and for inference; 0: as many as there are processors",
     )
+    tls_cert: Path | None = Field(None, examples=["FILE"], description="certificate, PEM")
+    tls_key: Path | None = Field(None, examples=["FILE"], description="its key, PEM")
+    tls_client_ca: Path | None = Field(
+        None, examples=["FILE"], description="who signs the certificates that clients must show"
+    )
+    tokens: Path | None = Field(
+        None, examples=["FILE.toml"], description="hashes of the tokens that open the server"
+    )
     grace_seconds: float = Field(
         10.0,
         ge=0,
