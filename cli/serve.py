@@ -1,8 +1,6 @@
 """`convlens serve`: run the server in the foreground."""
 
 import argparse
-import logging
-import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,6 +9,7 @@ from convlens.server.app import Ready
 from convlens.server.app import run as run_server
 from convlens.server.configuration import configure, flag_of
 from convlens.server.errors import ConfigurationError, StartError
+from convlens.server.logs import configure_logs
 from convlens.server.settings import Provider, Settings
 
 
@@ -53,11 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.print_config:
         print(configuration)
         return 0
-    logging.basicConfig(
-        level=logging.INFO,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    configure_logs(configuration.settings.log_format)
     try:
         run_server(configuration.settings, _print_ready)
     except StartError as error:

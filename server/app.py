@@ -125,8 +125,9 @@ def _stop_signals() -> asyncio.Event:
 def _make_server(
     settings: Settings, repository: Repository, metrics: Metrics, health: Health
 ) -> grpc.aio.Server:
+    tokens = Tokens.read(settings.tokens) if settings.tokens else None
     server = grpc.aio.server(
-        interceptors=[Edge(metrics, Tokens.read(settings.tokens) if settings.tokens else None)],
+        interceptors=[Edge(metrics, tokens, settings.access_log)],
         options=[
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.so_reuseport", 0),  # else a second server would share the port in silence

@@ -12,7 +12,7 @@ from convlens.analysis.errors import AnalysisError
 from convlens.proto import classifier_pb2 as pb
 from convlens.proto import classifier_pb2_grpc as pb_grpc
 from convlens.server.errors import ServerError, status_code
-from convlens.server.interceptor import public_message
+from convlens.server.failures import public_message
 from convlens.server.repository import Repository, State, Version
 from convlens.server.served_model import Classification
 

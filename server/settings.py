@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from convlens.server.logs import LogFormat
+
 Provider = Literal["auto", "cpu", "cuda"]
 
 BUNDLED_MODELS = Path(__file__).parent / "bundled" / "models"
@@ -70,6 +72,10 @@ class Settings(BaseModel):
     )
     tokens: Path | None = Field(
         None, examples=["FILE.toml"], description="hashes of the tokens that open the server"
+    )
+    log_format: LogFormat = Field("text", description="of the lines on stderr: text or json")
+    access_log: float = Field(
+        0.0, ge=0, le=1, examples=["SHARE"], description="the share of calls to log, 0 to 1"
     )
     grace_seconds: float = Field(
         10.0,

@@ -165,12 +165,11 @@ def test_a_wrong_tokens_file_is_refused_at_start(tmp_path: Path, content: str, s
 
 
 def test_secrets_are_not_logged(models: Path, tmp_path: Path) -> None:
-    flags = ("--models", str(models), "--tokens", str(_tokens(tmp_path)))
+    flags = ("--models", str(models), "--tokens", str(_tokens(tmp_path)), "--access-log", "1")
     with running_server(*flags) as server:
         for token in ("all-of-it", "a-wrong-one"):
-            with Client(server.address, token=token) as client:
-                with contextlib.suppress(AccessError):
-                    client.list_models()
+            with Client(server.address, token=token) as client, contextlib.suppress(AccessError):
+                client.list_models()
         os.kill(server.process.pid, 15)
         _, log = server.process.communicate(timeout=30)
     assert "all-of-it" not in log
