@@ -30,6 +30,8 @@ class ReceptiveField:
         global_since: the first node on some path that sees the whole image; None without such.
         aligned: whether all branches that met had the same stride and centre.
         complete: whether every path's contribution is known.
+        axes: for each entry of `size`, `stride` and `start` the axis of the picture that it speaks
+            of; (1, 0) after a Transpose of height and width.
     """
 
     size: PerAxis = None
@@ -38,6 +40,7 @@ class ReceptiveField:
     global_since: str | None = None
     aligned: bool = True
     complete: bool = True
+    axes: tuple[int, ...] = ()
 
 
 def trace_fields(graph: Graph, tensors: Tensors) -> dict[str, Field]:
@@ -88,7 +91,8 @@ def receptive_field(field: Field | None, graph: Graph) -> ReceptiveField:
     """
     if field is None:
         return ReceptiveField()
-    intervals = [_reported(field, image_axis) for image_axis in _in_tensor_order(field)]
+    axes = _in_tensor_order(field)
+    intervals = [_reported(field, image_axis) for image_axis in axes]
     return ReceptiveField(
         size=_per_axis(intervals, lambda interval: interval.size),
         stride=_per_axis(intervals, lambda interval: interval.stride),
@@ -96,6 +100,7 @@ def receptive_field(field: Field | None, graph: Graph) -> ReceptiveField:
         global_since=None if field.global_since is None else graph.nodes[field.global_since].name,
         aligned=field.aligned,
         complete=field.complete,
+        axes=tuple(axes),
     )
 
 
