@@ -6,7 +6,8 @@ AnalysisError
 ├── CardError           the file's own metadata contradicts the model card's format
 ├── LayerNotFoundError  no layer has the name that was asked for
 ├── InputSizeError      the network cannot take a picture of that size
-└── SymbolicShapeError  a number was asked of a shape that is not fully known
+├── SymbolicShapeError  a number was asked of a shape that is not fully known
+└── VerificationError   the model cannot be run, so that nothing can be compared
 """
 
 
@@ -36,3 +37,7 @@ class InputSizeError(AnalysisError):
 
 class SymbolicShapeError(AnalysisError):
     """A number was asked of a shape that is not fully known."""
+
+
+class VerificationError(AnalysisError):
+    """The model cannot be run, so that nothing can be compared with a run."""

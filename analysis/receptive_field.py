@@ -81,17 +81,9 @@ def _outputs(
     node: Node, graph: Graph, tensors: Tensors, fields: Mapping[str, Field], opset: int
 ) -> dict[str, Field]:
     """The fields of the node's outputs; none where no pixel reaches the node."""
-    inputs = tuple(fields.get(name) for name in node.inputs)
-    if not any(inputs):
+    step = step_at(node, graph, tensors, fields, opset)
+    if not any(step.fields):
         return {}
-    step = Step(
-        node=node,
-        fields=inputs,
-        shapes=tuple(shape_of(name, tensors) for name in node.inputs),
-        stored=tuple(graph.stored.get(name) for name in node.inputs),
-        output=None,
-        opset=opset,
-    )
     outputs = {}
     for index, name in enumerate(node.outputs):
         if name:
@@ -100,6 +92,20 @@ def _outputs(
             if field is not None:
                 outputs[name] = field
     return outputs
+
+
+def step_at(
+    node: Node, graph: Graph, tensors: Tensors, fields: Mapping[str, Field], opset: int
+) -> Step:
+    """The operator with all that is known of its inputs, for its first output."""
+    return Step(
+        node=node,
+        fields=tuple(fields.get(name) for name in node.inputs),
+        shapes=tuple(shape_of(name, tensors) for name in node.inputs),
+        stored=tuple(graph.stored.get(name) for name in node.inputs),
+        output=shape_of(node.output, tensors),
+        opset=opset,
+    )
 
 
 def receptive_field(field: Field | None, graph: Graph) -> ReceptiveField:

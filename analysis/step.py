@@ -1,7 +1,7 @@
 """Steps: one operator on the image's way through the graph."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from convlens.analysis.branches import joined
 from convlens.analysis.field import Field, unknown_field
@@ -85,8 +85,13 @@ class Step:
         return axis % rank if isinstance(axis, int) else default % rank
 
     def unknown(self) -> Field:
-        """The field where the operator's effect is not understood."""
-        return unknown_field(self.known_fields, self.output)
+        """The field where the operator's effect is not understood.
+
+        Where no path was local any more, none can have become so.
+        """
+        field = unknown_field(self.known_fields, self.output)
+        is_global = all(known.complete and not any(known.views) for known in self.known_fields)
+        return replace(field, complete=is_global)
 
 
 Transfer = Callable[[Step], Field | None]

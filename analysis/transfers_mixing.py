@@ -28,7 +28,7 @@ def reduced(step: Step) -> Field:
     if field is None:
         return step.unknown()
     rank = len(field.axes)
-    axes = _reduced_axes(step, rank)
+    axes = reduced_axes(step, rank)
     if axes is None:
         return step.unknown()
     for axis in axes:
@@ -42,7 +42,8 @@ def reduced(step: Step) -> Field:
     )
 
 
-def _reduced_axes(step: Step, rank: int) -> list[int] | None:
+def reduced_axes(step: Step, rank: int) -> list[int] | None:
+    """The axes of a reduction, counted from the front; None where they are computed."""
     if step.op_type in {"ArgMax", "ArgMin"}:
         return [step.axis(0, rank)]
     axes = step.integers(1, "axes")
