@@ -37,8 +37,8 @@ def analyze(
     file = read_model(path)
     graph = read_graph(file.proto.graph)
     shapes = infer_shapes(file.proto, graph, batch, input_size)
-    fields = trace_fields(graph, shapes.tensors)
     model, card_notes = _model(file)
+    fields = trace_fields(graph, shapes.tensors, model.opset)
     parameters = count_parameters(graph, _folded_parameters(model.card))
     layers = tuple(
         _layer(node, graph, shapes, fields, node_parameters)

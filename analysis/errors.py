@@ -7,7 +7,8 @@ AnalysisError
 ├── LayerNotFoundError  no layer has the name that was asked for
 ├── InputSizeError      the network cannot take a picture of that size
 ├── MissingPackageError an optional package that was asked for is not installed
-└── SymbolicShapeError  a number was asked of a shape that is not fully known
+├── SymbolicShapeError  a number was asked of a shape that is not fully known
+└── VerificationError   the model cannot be run, so that nothing can be compared
 """
 
 
@@ -41,3 +42,7 @@ class MissingPackageError(AnalysisError):
 
 class SymbolicShapeError(AnalysisError):
     """A number was asked of a shape that is not fully known."""
+
+
+class VerificationError(AnalysisError):
+    """The model cannot be run, so that nothing can be compared with a run."""
