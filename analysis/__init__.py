@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from convlens.analysis.comparison import compare
     from convlens.analysis.errors import AnalysisError
     from convlens.analysis.explanation import explain
-    from convlens.analysis.lint import lint
+    from convlens.analysis.linter import lint
     from convlens.analysis.model_file import read_metadata
     from convlens.analysis.receptive_field import ReceptiveField
     from convlens.analysis.report import Layer, Report, Totals
@@ -33,7 +33,7 @@ _MODULES = {
     "analyze": "analyzer",
     "compare": "comparison",
     "explain": "explanation",
-    "lint": "lint",
+    "lint": "linter",
     "read_metadata": "model_file",
 }
 

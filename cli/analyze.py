@@ -83,7 +83,7 @@ def _text(report: "Report", arguments: argparse.Namespace) -> "RenderableType":
 
         return explanation_text(explain(report, arguments.explain))
     if arguments.lint:
-        from convlens.analysis.lint import lint
+        from convlens.analysis.linter import lint
         from convlens.analysis.render_findings import findings_text
 
         return findings_text(lint(report))
@@ -109,7 +109,7 @@ def _data(report: "Report", arguments: argparse.Namespace) -> str:
 
     value = report.to_json()
     if arguments.lint:
-        from convlens.analysis.lint import lint
+        from convlens.analysis.linter import lint
 
         value["findings"] = [finding.to_json() for finding in lint(report)]
     return json.dumps(value, indent=2) + "\n"

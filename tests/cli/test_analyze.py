@@ -218,3 +218,14 @@ def test_lint_gives_text_or_json(lenet5: Path) -> None:
     assert "info  aliasing" in text
     assert [finding["layer"] for finding in report["findings"]] == ["pool1", "pool2"]
     assert report["schema"] == "convlens.analysis/1"
+
+
+def test_a_pipe_does_not_wait_for_rich(lenet5: Path) -> None:
+    script = (
+        "import sys\n"
+        "from convlens.cli.main import main\n"
+        "main(['analyze', sys.argv[1]])\n"
+        "sys.exit('rich' in sys.modules)"
+    )
+    command = [sys.executable, "-c", script, str(lenet5)]
+    assert subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0
