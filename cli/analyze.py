@@ -1,12 +1,11 @@
 """`convlens analyze FILE.onnx`: report every layer of an ONNX file."""
 
 import argparse
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convlens.analysis.errors import AnalysisError
-from convlens.cli.arguments import positive
+from convlens.cli.arguments import picture_size, positive
 from convlens.cli.errors import CommandError, UsageError
 from convlens.cli.output import write, write_text
 
@@ -25,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input-size",
         metavar="HxW",
-        type=_size,
+        type=picture_size,
         help="height and width of the picture (default: the file's)",
     )
     parser.add_argument(
@@ -84,7 +83,7 @@ def _text(report: "Report", arguments: argparse.Namespace) -> "RenderableType":
 
         return explanation_text(explain(report, arguments.explain))
     if arguments.lint:
-        from convlens.analysis.lint import lint
+        from convlens.analysis.linter import lint
         from convlens.analysis.render_findings import findings_text
 
         return findings_text(lint(report))
@@ -110,14 +109,7 @@ def _data(report: "Report", arguments: argparse.Namespace) -> str:
 
     value = report.to_json()
     if arguments.lint:
-        from convlens.analysis.lint import lint
+        from convlens.analysis.linter import lint
 
         value["findings"] = [finding.to_json() for finding in lint(report)]
     return json.dumps(value, indent=2) + "\n"
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9]\d{0,8})x([1-9]\d{0,8})", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HxW, as 224x224")
-    return int(match[1]), int(match[2])
