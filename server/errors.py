@@ -6,7 +6,9 @@ ServerError
 ├── ModelNotFoundError     no such model or version
 ├── ModelNotReadyError     the model is loading, failed to load, or is going away
 ├── InvalidRequestError    the request contradicts itself or the model
-│   └── InvalidPictureError    not a picture, a truncated one, or one with too many pixels
+│   ├── InvalidPictureError    not a picture, a truncated one, or one with too many pixels
+│   └── InvalidTensorError     another name, datatype, shape or number of elements than is needed
+├── UnsupportedError       the protocol has it, this server does not
 ├── OverloadedError        the queue is full
 └── DeadlineExceededError  the caller's deadline has passed
 
@@ -44,6 +46,14 @@ class InvalidPictureError(InvalidRequestError):
     """The bytes are no picture, a truncated one, or one with too many pixels."""
 
 
+class InvalidTensorError(InvalidRequestError):
+    """A tensor's name, datatype, shape or contents contradict each other or the model."""
+
+
+class UnsupportedError(ServerError):
+    """The protocol has it, this server does not."""
+
+
 class OverloadedError(ServerError):
     """The queue is full.
 
@@ -65,7 +75,7 @@ STATUS_CODES: dict[type[ServerError], grpc.StatusCode] = {
     ModelNotFoundError: grpc.StatusCode.NOT_FOUND,
     ModelNotReadyError: grpc.StatusCode.UNAVAILABLE,
     InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
-    InvalidPictureError: grpc.StatusCode.INVALID_ARGUMENT,
+    UnsupportedError: grpc.StatusCode.UNIMPLEMENTED,
     OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineExceededError: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
