@@ -13,10 +13,16 @@ from grpc_health.v1.health import aio as grpc_health
 from grpc_reflection.v1alpha import reflection
 from PIL import Image
 
-from convlens.proto import classifier_pb2, classifier_pb2_grpc
+from convlens.proto import (
+    classifier_pb2,
+    classifier_pb2_grpc,
+    inference_pb2,
+    inference_pb2_grpc,
+)
 from convlens.server.classifier import ClassifierServicer
 from convlens.server.errors import StartError
 from convlens.server.http import Health, HttpPort
+from convlens.server.inference_service import InferenceServicer
 from convlens.server.interceptor import Edge
 from convlens.server.metrics import Metrics
 from convlens.server.repository import Repository, State
@@ -27,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 SERVICES = (
     classifier_pb2.DESCRIPTOR.services_by_name["Classifier"].full_name,
+    inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
     health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
     reflection.SERVICE_NAME,
 )
@@ -79,7 +86,7 @@ async def serve(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
     provider = choose_provider(settings.provider)
     metrics, health = Metrics(), Health()
     repository = Repository(settings, provider, metrics)
-    server, grpc_status = _make_server(settings, repository, metrics)
+    server, grpc_status = _make_server(settings, repository, metrics, health)
     address = f"{settings.host}:{_bind(server, settings.host, settings.port)}"
     http = HttpPort(settings.host, settings.metrics_port, metrics.registry, health)
     heart = asyncio.create_task(_beat(health))
@@ -119,7 +126,7 @@ def _stop_signals() -> asyncio.Event:
 
 
 def _make_server(
-    settings: Settings, repository: Repository, metrics: Metrics
+    settings: Settings, repository: Repository, metrics: Metrics, health: Health
 ) -> tuple[grpc.aio.Server, grpc_health.HealthServicer]:
     server = grpc.aio.server(
         interceptors=[Edge(metrics)],
@@ -130,6 +137,9 @@ def _make_server(
     )
     classifier_pb2_grpc.add_ClassifierServicer_to_server(
         ClassifierServicer(repository, settings.stream_window), server
+    )
+    inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
+        InferenceServicer(repository, health, settings.stream_window), server
     )
     grpc_status = grpc_health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(grpc_status, server)
