@@ -44,7 +44,7 @@ bench: $(VENV)/dev.stamp ## Run the benchmarks; each prints ratios measured in o
 	@$(BIN)/python bench/serve.py
 
 clean: ## Remove the environments and caches
-	rm -rf $(VENV) $(VENV)-proto build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-proto $(VENV)-triton build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 $(BIN)/python:
 	@echo "== making $(VENV) with $$($(PYTHON) --version)"

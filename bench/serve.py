@@ -71,7 +71,7 @@ def in_process(model: Model, work: list[bytes]) -> float:
     start = time.perf_counter()
     for image in work:
         tensor = to_input(image, preprocessing, Settings().max_pixels)
-        top_k(model.run(tensor[None])[0], model.card, 5)
+        top_k(model.run((tensor[None],))[0][0], model.card, 5)
     return time.perf_counter() - start
 
 

@@ -12,12 +12,18 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from PIL import Image
 
-from convlens.proto import classifier_pb2, classifier_pb2_grpc
+from convlens.proto import (
+    classifier_pb2,
+    classifier_pb2_grpc,
+    inference_pb2,
+    inference_pb2_grpc,
+)
 from convlens.server.access import Tokens
 from convlens.server.classifier import ClassifierServicer
 from convlens.server.errors import StartError
 from convlens.server.health import Health
 from convlens.server.http import HttpPort, Probes
+from convlens.server.inference_service import InferenceServicer
 from convlens.server.interceptor import Edge
 from convlens.server.metrics import Metrics
 from convlens.server.repository import Repository, State
@@ -32,6 +38,7 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 SERVICES = (
     classifier_pb2.DESCRIPTOR.services_by_name["Classifier"].full_name,
+    inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
     health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
     reflection.SERVICE_NAME,
 )
@@ -135,6 +142,9 @@ def _make_server(
     )
     classifier_pb2_grpc.add_ClassifierServicer_to_server(
         ClassifierServicer(repository, settings.stream_window), server
+    )
+    inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
+        InferenceServicer(repository, health.probes, settings.stream_window), server
     )
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     reflection.enable_server_reflection(SERVICES, server)

@@ -1,10 +1,11 @@
-"""Pictures that wait for the same model share one inference.
+"""Requests that wait for the same model share one inference.
 
-The batcher never waits for company: an idle model runs the first picture at once, and what arrives
+The batcher never waits for company: an idle model runs the first request at once, and what arrives
 during a run forms the next batch.
 """
 
 import asyncio
+import itertools
 import logging
 import time
 from collections import deque
@@ -24,16 +25,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Inferred:
-    """What one picture got out of its batch.
+    """What one request got out of its batch.
 
     Attributes:
-        output: (classes,): the picture's own row.
+        outputs: of the graph, the request's own rows.
         queue_seconds: from being submitted until its batch ran.
         infer_seconds: the batch's run.
-        batch_size: how many pictures shared it.
+        batch_size: how many rows shared it.
     """
 
-    output: Array
+    outputs: tuple[Array, ...]
     queue_seconds: float
     infer_seconds: float
     batch_size: int
@@ -41,24 +42,26 @@ class Inferred:
 
 @dataclass(frozen=True)
 class _Waiting:
-    tensor: Array
+    inputs: tuple[Array, ...]
+    rows: int
+    row_shapes: tuple[tuple[int, ...], ...]
     deadline: float
     submitted: float
     answer: "asyncio.Future[Inferred]"
 
 
 class Batcher:
-    """Collects the waiting inputs of one model and runs them together, one batch at a time.
+    """Collects the waiting requests of one model and runs them together, one batch at a time.
 
     Args:
-        run: (n, ...) -> (n, classes), called in a thread of the batcher's own.
-        max_batch_size: the most inputs that share one run.
-        on_batch: is told of each run: how many inputs, how many seconds.
+        run: the inputs of a graph -> its outputs, called in a thread of the batcher's own.
+        max_batch_size: the most rows that share one run; 1 where requests share none.
+        on_batch: is told of each run: how many rows, how many seconds.
     """
 
     def __init__(
         self,
-        run: Callable[[Array], Array],
+        run: Callable[[tuple[Array, ...]], tuple[Array, ...]],
         max_batch_size: int,
         on_batch: Callable[[int, float], None],
     ) -> None:
@@ -66,32 +69,37 @@ class Batcher:
         self._max_batch_size = max_batch_size
         self._on_batch = on_batch
         self._waiting: deque[_Waiting] = deque()
+        self._rows_waiting = 0
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="infer")
         self._closing = False
         self._worker = asyncio.create_task(self._work())
 
     def __len__(self) -> int:
-        """How many inputs are waiting."""
-        return len(self._waiting)
+        """How many rows are waiting."""
+        return self._rows_waiting
 
-    async def submit(self, tensor: Array, deadline: float) -> Inferred:
+    async def submit(self, inputs: tuple[Array, ...], rows: int, deadline: float) -> Inferred:
         """Wait for a place in a batch, and for its run.
 
-        A caller that is cancelled leaves the queue; its batch-mates do not notice.
+        Requests share a run where the shapes of their rows agree. A caller that is cancelled leaves
+        the queue; its batch-mates do not notice.
 
         Args:
-            tensor: one input without the batch axis.
+            inputs: of the graph; each (rows, ...) where requests may share a run.
+            rows: how many places of a batch they take; at most `max_batch_size`.
             deadline: as of `time.monotonic`; infinite for none.
 
         Raises:
-            DeadlineExceededError: the deadline passed before the input's turn came.
+            DeadlineExceededError: the deadline passed before the request's turn came.
             ModelNotReadyError: the batcher was closed.
         """
         if self._closing:
             raise ModelNotReadyError("the model is being unloaded")
         answer: asyncio.Future[Inferred] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(tensor, deadline, time.monotonic(), answer))
+        row_shapes = tuple([array.shape[1:] for array in inputs])
+        self._waiting.append(_Waiting(inputs, rows, row_shapes, deadline, time.monotonic(), answer))
+        self._rows_waiting += rows
         self._arrived.set()
         return await answer
 
@@ -112,39 +120,78 @@ class Batcher:
                 self._arrived.clear()
 
     def _next_batch(self) -> list[_Waiting]:
-        """Take what may run together, and drop what nobody waits for any more."""
+        """Take what may run together, and drop what nobody waits for any more.
+
+        The oldest request always goes; those that do not fit to it keep their places in the queue.
+        """
         now = time.monotonic()
         batch: list[_Waiting] = []
-        while self._waiting and len(batch) < self._max_batch_size:
+        room = self._max_batch_size
+        passed_over: list[_Waiting] = []
+        while self._waiting and room > 0:
             waiting = self._waiting.popleft()
             if waiting.answer.done():  # its caller went away
-                continue
-            if waiting.deadline <= now:
+                self._rows_waiting -= waiting.rows
+            elif waiting.deadline <= now:
+                self._rows_waiting -= waiting.rows
                 waiting.answer.set_exception(
-                    DeadlineExceededError("the deadline passed while the picture was queued")
+                    DeadlineExceededError("the deadline passed while the request was queued")
                 )
-                continue
-            batch.append(waiting)
+            elif batch and not (waiting.rows <= room and waiting.row_shapes == batch[0].row_shapes):
+                passed_over.append(waiting)
+            else:
+                self._rows_waiting -= waiting.rows
+                room -= waiting.rows
+                batch.append(waiting)
+        self._waiting.extendleft(reversed(passed_over))
         return batch
 
     async def _answer(self, batch: list[_Waiting]) -> None:
-        """Run one batch and give each caller its row, or its share of the failure."""
+        """Run one batch and give each caller its rows.
+
+        Where a shared run fails, each of its requests runs alone: one that the model cannot digest
+        fails alone.
+        """
         start = time.monotonic()
-        tensors = [waiting.tensor for waiting in batch]
         try:
             outputs = await asyncio.get_running_loop().run_in_executor(
-                self._thread, lambda: self._run(np.stack(tensors))
+                self._thread, self._run_batch, batch
             )
-        except Exception as error:
-            logger.exception("a batch of %d failed", len(batch))
+        except Exception as error:  # noqa: BLE001 - it is the callers', and logged at the edge
+            if len(batch) == 1:
+                if not batch[0].answer.done():
+                    batch[0].answer.set_exception(error)
+                return
+            logger.warning("a batch of %d requests failed (%s): each runs alone", len(batch), error)
             for waiting in batch:
                 if not waiting.answer.done():
-                    waiting.answer.set_exception(error)
+                    await self._answer([waiting])
             return
         seconds = time.monotonic() - start
-        self._on_batch(len(batch), seconds)
-        for waiting, output in zip(batch, outputs, strict=True):
+        batch_size = sum(waiting.rows for waiting in batch)
+        self._on_batch(batch_size, seconds)
+        for waiting, own in zip(batch, outputs, strict=True):
             if not waiting.answer.done():
                 waiting.answer.set_result(
-                    Inferred(output, start - waiting.submitted, seconds, len(batch))
+                    Inferred(own, start - waiting.submitted, seconds, batch_size)
                 )
+
+    def _run_batch(self, batch: list[_Waiting]) -> list[tuple[Array, ...]]:
+        """Runs in the batcher's thread; returns the outputs of each request."""
+        if len(batch) == 1:
+            return [self._run(batch[0].inputs)]
+        columns = zip(*(waiting.inputs for waiting in batch), strict=True)
+        outputs = self._run(tuple(np.concatenate(column) for column in columns))
+        return _split(outputs, [waiting.rows for waiting in batch])
+
+
+def _split(outputs: tuple[Array, ...], rows: list[int]) -> list[tuple[Array, ...]]:
+    """Give each request its own rows of every output."""
+    for output in outputs:
+        if output.shape[:1] != (sum(rows),):
+            raise ValueError(f"an output of a batch of {sum(rows)} has shape {output.shape}")
+    ends = itertools.accumulate(rows)
+    return [
+        tuple(output[end - count : end] for output in outputs)
+        for count, end in zip(rows, ends, strict=True)
+    ]

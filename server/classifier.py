@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import math
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,7 +12,9 @@ from convlens.proto import classifier_pb2_grpc as pb_grpc
 from convlens.server.errors import ServerError, status_code
 from convlens.server.failures import public_message
 from convlens.server.repository import Repository, State, Version
-from convlens.server.served_model import Classification
+from convlens.server.rpc import cost_trailers, deadline_of, microseconds
+from convlens.server.served_model import Classification, ServedModel
+from convlens.server.streaming import answer_stream
 
 STATES = {
     State.LOADING: pb.STATE_LOADING,
@@ -40,40 +40,21 @@ class ClassifierServicer(pb_grpc.ClassifierServicer):
     async def Classify(self, request: pb.ClassifyRequest, context: Any) -> pb.ClassifyResponse:
         """Classify one picture; the trailers tell what it cost and where the weights are from."""
         classification = await self._classify(request, context, wait_for_place=False)
-        context.set_trailing_metadata(_trailers(classification))
+        context.set_trailing_metadata(cost_trailers(classification.timing, classification.model))
         return _response(request, classification)
 
     async def ClassifyStream(
         self, request_iterator: AsyncIterator[pb.ClassifyRequest], context: Any
     ) -> AsyncIterator[pb.ClassifyResponse]:
-        """Classify pictures as they come, several at a time, and answer in order of completion.
+        """Classify pictures as they come, several at a time, and answer in order of completion."""
 
-        A place in the window is free again once its answer has been written: a caller that stops
-        reading stops being served.
-        """
-        window = asyncio.Semaphore(self._stream_window)
-        answers: asyncio.Queue[pb.ClassifyResponse | None] = asyncio.Queue()
+        async def answer(request: pb.ClassifyRequest) -> pb.ClassifyResponse:
+            return await self._answer(request, context)
 
-        async def answer(request: pb.ClassifyRequest) -> None:
-            answers.put_nowait(await self._answer(request, context))
-
-        async def read() -> None:
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    async for request in request_iterator:
-                        await window.acquire()
-                        tasks.create_task(answer(request))
-            finally:
-                answers.put_nowait(None)
-
-        reader = asyncio.create_task(read())
-        try:
-            while (response := await answers.get()) is not None:
-                yield response
-                window.release()
-            await reader
-        finally:
-            reader.cancel()
+        async for response in answer_stream(
+            request_iterator, answer, self._stream_window, in_order=False
+        ):
+            yield response
 
     async def ListModels(
         self, request: pb.ListModelsRequest, context: Any
@@ -101,16 +82,12 @@ class ClassifierServicer(pb_grpc.ClassifierServicer):
     async def _classify(
         self, request: pb.ClassifyRequest, context: Any, *, wait_for_place: bool
     ) -> Classification:
-        remaining = context.time_remaining()
-        deadline = math.inf if remaining is None else time.monotonic() + remaining
-        return await self._repository.classify(
-            request.model,
-            request.version,
-            request.image,
-            request.top_k,
-            deadline,
-            wait_for_place=wait_for_place,
-        )
+        async def classify(served: ServedModel) -> Classification:
+            return await served.classify(
+                request.image, request.top_k, deadline_of(context), wait_for_place=wait_for_place
+            )
+
+        return await self._repository.ask(request.model, request.version, classify)
 
     async def _answer(self, request: pb.ClassifyRequest, context: Any) -> pb.ClassifyResponse:
         """One answer of a stream: an error is said in it, so that the stream goes on."""
@@ -140,30 +117,14 @@ def _response(request: pb.ClassifyRequest, answer: Classification) -> pb.Classif
         model=answer.model.name,
         version=answer.model.version,
         timing=pb.Timing(
-            decode_us=_us(timing.decode_seconds),
-            queue_us=_us(timing.queue_seconds),
-            infer_us=_us(timing.infer_seconds),
-            total_us=_us(timing.total_seconds),
+            decode_us=microseconds(timing.decode_seconds),
+            queue_us=microseconds(timing.queue_seconds),
+            infer_us=microseconds(timing.infer_seconds),
+            total_us=microseconds(timing.total_seconds),
             batch_size=timing.batch_size,
         ),
         request_id=request.request_id,
     )
-
-
-def _trailers(answer: Classification) -> tuple[tuple[str, str], ...]:
-    timing = answer.timing
-    return (
-        ("convlens-decode-us", str(_us(timing.decode_seconds))),
-        ("convlens-queue-us", str(_us(timing.queue_seconds))),
-        ("convlens-infer-us", str(_us(timing.infer_seconds))),
-        ("convlens-total-us", str(_us(timing.total_seconds))),
-        ("convlens-batch-size", str(timing.batch_size)),
-        ("convlens-weights-origin", answer.model.card.weights_origin),
-    )
-
-
-def _us(seconds: float) -> int:
-    return round(seconds * 1e6)
 
 
 def _summary(version: Version) -> pb.ModelSummary:

@@ -8,7 +8,9 @@ ServerError
 ├── ModelNotReadyError     the model is being loaded or unloaded
 │   └── ModelRetiredError      another file took this one's place: ask for the model again
 ├── InvalidRequestError    the request contradicts itself or the model
-│   └── InvalidPictureError    not a picture, a truncated one, or one with too many pixels
+│   ├── InvalidPictureError    not a picture, a truncated one, or one with too many pixels
+│   └── InvalidTensorError     another name, datatype, shape or number of elements than is needed
+├── UnsupportedError       the protocol has it, this server does not
 ├── UnauthenticatedError   the call carries no token, or one that is not known
 ├── PermissionDeniedError  the token does not open what was asked for
 ├── OverloadedError        the queue is full
@@ -56,6 +58,14 @@ class InvalidPictureError(InvalidRequestError):
     """The bytes are no picture, a truncated one, or one with too many pixels."""
 
 
+class InvalidTensorError(InvalidRequestError):
+    """A tensor's name, datatype, shape or contents contradict each other or the model."""
+
+
+class UnsupportedError(ServerError):
+    """The protocol has it, this server does not."""
+
+
 class UnauthenticatedError(ServerError):
     """The call carries no token, or one that is not known."""
 
@@ -85,9 +95,9 @@ STATUS_CODES: dict[type[ServerError], grpc.StatusCode] = {
     ModelNotFoundError: grpc.StatusCode.NOT_FOUND,
     ModelNotReadyError: grpc.StatusCode.UNAVAILABLE,
     InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
-    InvalidPictureError: grpc.StatusCode.INVALID_ARGUMENT,
     UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
     PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
+    UnsupportedError: grpc.StatusCode.UNIMPLEMENTED,
     OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineExceededError: grpc.StatusCode.DEADLINE_EXCEEDED,
 }

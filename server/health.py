@@ -24,7 +24,7 @@ class Health:
 
     def __init__(self, probes: Probes) -> None:
         self.servicer = aio.HealthServicer()
-        self._probes = probes
+        self.probes = probes
         self._ready_models: set[str] = set()
         self._has_started = False
 
@@ -56,6 +56,6 @@ class Health:
             await self.servicer.set(name, NOT_SERVING)
 
     async def _set_ready(self, ready: bool) -> None:
-        self._probes.ready = ready
+        self.probes.ready = ready
         for name in ("", READINESS):
             await self.servicer.set(name, SERVING if ready else NOT_SERVING)

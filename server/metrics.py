@@ -62,14 +62,14 @@ class Metrics:
         )
         self._stage_seconds = Histogram(
             "convlens_stage_seconds",
-            "Time that one picture spent in one stage; infer is its batch's run.",
+            "Time of one picture or row of a tensor in one stage; infer is its batch's run.",
             (*model, "stage"),
             buckets=SECONDS,
             registry=registry,
         )
         self._batch_size = Histogram(
             "convlens_batch_size",
-            "Pictures that shared one inference.",
+            "Pictures or rows that shared one inference.",
             model,
             buckets=BATCH_SIZES,
             registry=registry,
@@ -83,19 +83,19 @@ class Metrics:
         )
         self._queue_length = Gauge(
             "convlens_queue_length",
-            "Pictures that wait for an inference.",
+            "Pictures or rows that wait for an inference.",
             model,
             registry=registry,
         )
         self._in_flight = Gauge(
             "convlens_in_flight",
-            "Pictures accepted and not yet answered.",
+            "Pictures or rows accepted and not yet answered.",
             model,
             registry=registry,
         )
         self._rejected = Counter(
             "convlens_rejected_total",
-            "Pictures that were refused or dropped, by reason.",
+            "Requests that were refused or dropped, by reason.",
             ("model", "reason"),
             registry=registry,
         )

@@ -1,6 +1,7 @@
 """A model that has been loaded, checked and warmed up."""
 
 import hashlib
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from convlens.analysis import read_metadata
-from convlens.analysis.card import Golden, ModelCard
+from convlens.analysis.card import Golden, ModelCard, Preprocessing
 from convlens.analysis.errors import AnalysisError
 from convlens.server.errors import ModelLoadError
 from convlens.server.session import RUNTIME_ERRORS, open_session
+from convlens.server.signature import Signature, read_signature
+from convlens.server.tensor import DTYPES, Array
 
-Array = np.ndarray[Any, np.dtype[Any]]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Model:
         provider: what runs it.
         metadata: of the file, key by key.
         card: what the file says of itself.
-        batch: the size of the batch axis where the file fixes it, else None.
+        signature: the inputs and outputs of its graph.
         load_seconds: from opening the file to being ready.
         session: the `onnxruntime.InferenceSession`.
     """
@@ -41,7 +44,7 @@ class Model:
     provider: str
     metadata: dict[str, str]
     card: ModelCard
-    batch: int | None
+    signature: Signature
     load_seconds: float
     session: Any
 
@@ -50,16 +53,16 @@ class Model:
         """Whether the file carries what is needed to turn a picture into its input."""
         return self.card.preprocessing is not None
 
-    def run(self, batch: Array) -> Array:
-        """Run one batch.
+    def run(self, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Run the graph once.
 
         Args:
-            batch: (n, *the input's other axes); n is free, also where the file fixes the batch.
+            inputs: in the graph's order. The batch axis is free, also where the file fixes it.
 
         Returns:
-            (n, classes): the model's first output.
+            The outputs in the graph's order; of a classifier the first is (n, classes).
         """
-        return run_session(self.session, batch, self.batch)
+        return run_session(self.session, inputs, self.signature.fixed_batch)
 
 
 def load_model(name: str, version: str, path: Path, provider: str, threads: int) -> Model:
@@ -85,11 +88,13 @@ def load_model(name: str, version: str, path: Path, provider: str, threads: int)
     except (AnalysisError, OSError) as error:
         raise ModelLoadError(str(error)) from error
     session = open_session(path, provider, threads)
-    batch = _check_input(session, card)
+    if card.preprocessing is not None:
+        _check_input(session, card.preprocessing)
+    signature = read_signature(session, pictures=card.preprocessing is not None)
     if card.golden is not None:
-        _check_golden(session, card.golden, batch)
-    elif card.preprocessing is not None:
-        _warm_up(session, card, batch)
+        _check_golden(session, card.golden, signature.fixed_batch)
+    else:
+        _warm_up(session, signature, card.preprocessing)
     return Model(
         name=name,
         version=version,
@@ -98,42 +103,41 @@ def load_model(name: str, version: str, path: Path, provider: str, threads: int)
         provider=provider,
         metadata=metadata,
         card=card,
-        batch=batch,
+        signature=signature,
         load_seconds=time.monotonic() - start,
         session=session,
     )
 
 
-def run_session(session: Any, batch: Array, fixed_batch: int | None) -> Array:
-    """Run n inputs through a session, in its own batch size where it has a fixed one."""
-    name = session.get_inputs()[0].name
-    if fixed_batch is None or len(batch) == fixed_batch:
-        output: Array = session.run(None, {name: batch})[0]
-        return output
-    chunks = []
-    for start in range(0, len(batch), fixed_batch):
-        chunk = batch[start : start + fixed_batch]
-        padding = [(0, fixed_batch - len(chunk))] + [(0, 0)] * (batch.ndim - 1)
-        chunks.append(session.run(None, {name: np.pad(chunk, padding)})[0][: len(chunk)])
-    return np.concatenate(chunks)
+def run_session(
+    session: Any, inputs: tuple[Array, ...], fixed_batch: int | None
+) -> tuple[Array, ...]:
+    """Run inputs through a session, in its own batch size where it has a fixed one."""
+    names = [node.name for node in session.get_inputs()]
+    if fixed_batch is None or len(inputs[0]) == fixed_batch:
+        return tuple(map(np.asarray, session.run(None, dict(zip(names, inputs, strict=True)))))
+    runs = []
+    for start in range(0, len(inputs[0]), fixed_batch):
+        chunks = [array[start : start + fixed_batch] for array in inputs]
+        padded = [_pad(chunk, fixed_batch) for chunk in chunks]
+        outputs = session.run(None, dict(zip(names, padded, strict=True)))
+        runs.append([output[: len(chunks[0])] for output in outputs])
+    return tuple(np.concatenate(column) for column in zip(*runs, strict=True))
 
 
-def _check_input(session: Any, card: ModelCard) -> int | None:
-    """Compare the graph's input with the card; returns the batch size where it is fixed."""
+def _pad(chunk: Array, rows: int) -> Array:
+    return np.pad(chunk, [(0, rows - len(chunk))] + [(0, 0)] * (chunk.ndim - 1))
+
+
+def _check_input(session: Any, preprocessing: Preprocessing) -> None:
+    """Compare the graph's input with what the preprocessing makes of a picture."""
     inputs = session.get_inputs()
-    shape = inputs[0].shape if inputs else []
-    batch = shape[0] if shape and isinstance(shape[0], int) else None
-    preprocessing = card.preprocessing
-    if preprocessing is None:
-        return batch
     if len(inputs) != 1:
         raise ModelLoadError(f"a model of pictures has one input; this one has {len(inputs)}")
     if inputs[0].type != "tensor(float)":
         raise ModelLoadError(f"its input must be tensor(float), is {inputs[0].type}")
-    promised: tuple[int, ...] = (preprocessing.channels, *preprocessing.size)
-    if preprocessing.layout == "NHWC":
-        promised = (*preprocessing.size, preprocessing.channels)
-    entries = shape[1:]
+    promised = _picture_shape(preprocessing)
+    entries = inputs[0].shape[1:]
     if len(entries) != 3 or any(
         isinstance(entry, int) and entry != size
         for entry, size in zip(entries, promised, strict=True)
@@ -141,12 +145,19 @@ def _check_input(session: Any, card: ModelCard) -> int | None:
         raise ModelLoadError(
             f"its preprocessing makes {list(promised)} of a picture, its input takes {entries}"
         )
-    return batch
+
+
+def _picture_shape(preprocessing: Preprocessing) -> tuple[int, ...]:
+    if preprocessing.layout == "NHWC":
+        return (*preprocessing.size, preprocessing.channels)
+    return (preprocessing.channels, *preprocessing.size)
 
 
 def _check_golden(session: Any, golden: Golden, batch: int | None) -> None:
+    if (count := len(session.get_inputs())) != 1:
+        raise ModelLoadError(f"golden outputs belong to one input; it has {count}")
     try:
-        outputs = run_session(session, golden.input(), batch)
+        outputs = run_session(session, (golden.input(),), batch)[0]
     except RUNTIME_ERRORS as error:
         raise ModelLoadError(f"it cannot run its golden input: {error}") from error
     deviation = golden.deviation(outputs)
@@ -157,17 +168,25 @@ def _check_golden(session: Any, golden: Golden, batch: int | None) -> None:
         )
 
 
-def _warm_up(session: Any, card: ModelCard, batch: int | None) -> None:
-    """Run one empty picture: a model that cannot run must not be called ready."""
-    preprocessing = card.preprocessing
-    assert preprocessing is not None
-    height, width = preprocessing.size
-    shape = (
-        (1, preprocessing.channels, height, width)
-        if preprocessing.layout == "NCHW"
-        else (1, height, width, preprocessing.channels)
+def _warm_up(session: Any, signature: Signature, preprocessing: Preprocessing | None) -> None:
+    """Run zeros once: a model that cannot run must not be called ready.
+
+    Zeros need not be a legal input of a model of tensors: that they fail is logged, and not held
+    against it. One with axes of any length, besides the batch, is left cold.
+    """
+    shapes = [spec.shape[1:] if signature.batched else spec.shape for spec in signature.inputs]
+    if preprocessing is not None:
+        shapes = [_picture_shape(preprocessing)]
+    if any(None in shape for shape in shapes):
+        return
+    batch = (1,) if signature.batched else ()
+    zeros = tuple(
+        np.zeros((*batch, *shape), DTYPES[spec.datatype])
+        for spec, shape in zip(signature.inputs, shapes, strict=True)
     )
     try:
-        run_session(session, np.zeros(shape, np.float32), batch)
+        run_session(session, zeros, signature.fixed_batch)
     except RUNTIME_ERRORS as error:
-        raise ModelLoadError(f"it cannot run: {error}") from error
+        if preprocessing is not None:
+            raise ModelLoadError(f"it cannot run: {error}") from error
+        logger.warning("zeros are no input that it can run: %s", error)

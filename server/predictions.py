@@ -1,11 +1,14 @@
 """A row of outputs becomes the most probable classes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from convlens.analysis.card import ModelCard
+from convlens.server.errors import InvalidTensorError
+from convlens.server.tensor import Tensor
 
 Row = np.ndarray[Any, np.dtype[Any]]
 
@@ -48,3 +51,37 @@ def top_k(row: Row, card: ModelCard, k: int) -> tuple[Prediction, ...]:
         )
         for index in order
     )
+
+
+def classification(name: str, output: Tensor, labels: Sequence[str], k: int) -> Tensor:
+    """The `k` highest values of each row as text; ties go to the lower index.
+
+    Args:
+        name: of the output.
+        output: (batch, classes, ...), numbers; there is no softmax.
+        labels: by index; used where there is one for each class.
+        k: more than there are classes means all.
+
+    Returns:
+        BYTES (batch, min(k, classes)), each "value:index:label" or, without labels, "value:index";
+        a colon within a label becomes a hyphen.
+
+    Raises:
+        InvalidTensorError: the output is no numbers of such a shape, or `k` is not positive.
+    """
+    values = output.values
+    if values.ndim < 2 or output.datatype in ("BYTES", "BOOL") or k < 1:
+        raise InvalidTensorError(
+            f"classification of output {name!r}: needs numbers of shape [batch, classes] and at "
+            f"least 1 class; the output is {output.datatype} {list(values.shape)}, asked for {k}"
+        )
+    rows = values.reshape(len(values), -1).astype(np.float64)
+    order = np.argsort(-rows, axis=1, kind="stable")[:, :k]
+    suffixes = [""] * rows.shape[1]
+    if len(labels) == len(suffixes):
+        suffixes = [":" + label.replace(":", "-") for label in labels]
+    texts = [
+        [f"{row[index]:.6f}:{index}{suffixes[index]}" for index in indices]
+        for row, indices in zip(rows, order, strict=True)
+    ]
+    return Tensor("BYTES", np.array(texts, dtype=object))

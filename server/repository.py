@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from convlens.server.access import GRANT
 from convlens.server.errors import (
@@ -20,10 +21,12 @@ from convlens.server.metrics import Metrics
 from convlens.server.model import Model, load_model
 from convlens.server.model_files import ModelFile, find_model_files
 from convlens.server.processors import processor_count
-from convlens.server.served_model import Classification, ServedModel
+from convlens.server.served_model import ServedModel
 from convlens.server.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 
 class State(enum.Enum):
@@ -167,23 +170,19 @@ class Repository:
             for key in keys:
                 await self._unload(key)
 
-    async def classify(
-        self,
-        name: str,
-        version: str,
-        image: bytes,
-        k: int,
-        deadline: float,
-        *,
-        wait_for_place: bool,
-    ) -> Classification:
-        """Classify one picture with the model that is asked for; see `get` and `ServedModel`."""
+    async def ask(
+        self, name: str, version: str, question: Callable[[ServedModel], Awaitable[Answer]]
+    ) -> Answer:
+        """Put a question to the model that is asked for; see `get`.
+
+        Where another file takes the model's place before the question's turn has come, it is put
+        to that one.
+        """
         while True:
             try:
-                served = self.get(name, version)
-                return await served.classify(image, k, deadline, wait_for_place=wait_for_place)
+                return await question(self.get(name, version))
             except ModelRetiredError:
-                continue  # its successor answers, or `get` says why there is none
+                continue
 
     def get(self, name: str, version: str) -> ServedModel:
         """The model that a request asks for.

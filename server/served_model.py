@@ -1,37 +1,45 @@
-"""One model being served: from a picture's bytes to its predictions, each stage timed."""
+"""One model being served: from what a request brings to its answer, each stage timed."""
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
-from convlens.analysis.card import Preprocessing
-from convlens.server.batcher import Batcher
+import numpy as np
+
+from convlens.server.batcher import Batcher, Inferred
+from convlens.server.decoder import Decoded, Decoder
 from convlens.server.errors import (
     DeadlineExceededError,
     InvalidPictureError,
     InvalidRequestError,
+    InvalidTensorError,
     ModelRetiredError,
     OverloadedError,
 )
 from convlens.server.metrics import Metrics
 from convlens.server.model import Model
-from convlens.server.picture import FloatArray, to_input
+from convlens.server.places import Places
 from convlens.server.predictions import Prediction, top_k
 from convlens.server.settings import Settings
+from convlens.server.statistics import Statistics, Timing
+from convlens.server.tensor import Array, Tensor
 
+PICTURES = "image"  # the BYTES tensor that holds encoded pictures in place of the model's own input
 
-@dataclass(frozen=True)
-class Timing:
-    """Where the time of one picture went; `infer_seconds` is its whole batch's run."""
+REJECTIONS: dict[type[BaseException], str] = {
+    OverloadedError: "queue_full",
+    DeadlineExceededError: "deadline",
+    InvalidPictureError: "invalid_picture",
+    InvalidTensorError: "invalid_tensor",
+    InvalidRequestError: "invalid_request",
+    asyncio.CancelledError: "cancelled",
+}
 
-    decode_seconds: float
-    queue_seconds: float
-    infer_seconds: float
-    total_seconds: float
-    batch_size: int
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -44,10 +52,14 @@ class Classification:
 
 
 @dataclass(frozen=True)
-class _Decoded:
-    tensor: FloatArray
-    wait_seconds: float
-    seconds: float
+class _Prepared:
+    """What goes to the batcher, and the time that it took to get there."""
+
+    inputs: tuple[Array, ...]
+    rows: int
+    arrived: float
+    wait_seconds: float = 0.0
+    decode_seconds: float = 0.0
 
 
 class ServedModel:
@@ -64,12 +76,16 @@ class ServedModel:
         self, model: Model, decoders: ThreadPoolExecutor, metrics: Metrics, settings: Settings
     ) -> None:
         self.model = model
-        self._decoders = decoders
-        self._settings = settings
-        self._places = asyncio.Semaphore(settings.queue_size)
-        self._picture_seconds = 0.0
+        self.max_batch_size = settings.max_batch_size if model.signature.batched else 1
+        self.statistics = Statistics()
+        preprocessing = model.card.preprocessing
+        self._decoder = (
+            Decoder(preprocessing, settings.max_pixels, decoders) if preprocessing else None
+        )
+        self._places = Places(settings.queue_size)
+        self._row_seconds = 0.0
         self._closing = False
-        self._batcher = Batcher(model.run, settings.max_batch_size, self._learn)
+        self._batcher = Batcher(model.run, self.max_batch_size, self._learn)
         self._metrics = metrics.add_model(
             model.name,
             model.version,
@@ -98,93 +114,183 @@ class ServedModel:
             ModelRetiredError: the model was closed while the picture waited for its place.
             DeadlineExceededError: the deadline passed before the work began.
         """
-        preprocessing = self.model.card.preprocessing
-        if preprocessing is None:
-            raise InvalidRequestError(
-                f"model {self.model.name!r} takes tensors, not pictures: "
-                "its file carries no convlens.preprocessing"
-            )
+
+        def encode(outputs: tuple[Array, ...]) -> tuple[Prediction, ...]:
+            return top_k(outputs[0][0], self.model.card, k)
+
         with self._counted():
-            if self._places.locked() and not wait_for_place:
-                raise OverloadedError(
-                    f"{self._settings.queue_size} pictures are in flight for model "
-                    f"{self.model.name!r}: try again later",
-                    retry_after_seconds=self._settings.queue_size * self._picture_seconds,
+            decoder = self._picture_decoder()
+            async with self._admitted(1, wait_for_place=wait_for_place):
+                arrived = time.monotonic()
+                decoded = await decoder.decode(image, arrived, deadline)
+                predictions, timing = await self._run(
+                    self._prepared(decoded, arrived), deadline, encode
                 )
-            async with self._places:
-                if self._closing:
-                    raise ModelRetiredError(f"model {self.model.name!r} is being unloaded")
-                with self._metrics.in_flight.track_inprogress():
-                    return await self._classify(image, preprocessing, k, deadline)
+        self._metrics.confidence.observe(predictions[0].probability)
+        return Classification(predictions, self.model, timing)
+
+    async def infer(
+        self,
+        tensors: Mapping[str, Tensor],
+        encode: Callable[[tuple[Array, ...]], Answer],
+        deadline: float,
+        *,
+        wait_for_place: bool,
+    ) -> tuple[Answer, Timing]:
+        """Batch and run the model's own inputs, or pictures in their place.
+
+        Args:
+            tensors: the model's inputs by name; or `PICTURES`, n encoded pictures.
+            encode: makes the answer of the graph's outputs; timed as the stage of that name.
+            deadline: as of `time.monotonic`; infinite for none.
+            wait_for_place: whether to wait where the queue is full, rather than be refused.
+
+        Raises:
+            InvalidTensorError: a tensor is missing, unknown, or of another datatype or shape.
+            InvalidPictureError: a picture cannot be used; the text has its index.
+            InvalidRequestError: the model takes no pictures, or never so many rows.
+            OverloadedError: the queue is full.
+            ModelRetiredError: the model was closed while the request waited for its places.
+            DeadlineExceededError: the deadline passed before the work began.
+        """
+        with self._counted():
+            pictures = self._pictures(tensors)
+            if pictures is None:
+                inputs, rows = self.model.signature.arrange(tensors)
+                async with self._admitted(rows, wait_for_place=wait_for_place):
+                    prepared = _Prepared(inputs, rows, time.monotonic())
+                    return await self._run(prepared, deadline, encode)
+            async with self._admitted(len(pictures), wait_for_place=wait_for_place):
+                arrived = time.monotonic()
+                decoded = await self._picture_decoder().decode_all(pictures, arrived, deadline)
+                return await self._run(self._prepared(decoded, arrived), deadline, encode)
 
     async def close(self) -> None:
         """Answer what is in flight, refuse the rest, then free the batcher's thread."""
         self._closing = True
-        for _ in range(self._settings.queue_size):
-            await self._places.acquire()
+        await self._places.take(self._places.total)
         await self._batcher.close()
-        for _ in range(self._settings.queue_size):  # whoever still waits for one is refused
-            self._places.release()
+        self._places.give_back(self._places.total)
 
-    async def _classify(
-        self, image: bytes, preprocessing: Preprocessing, k: int, deadline: float
-    ) -> Classification:
-        arrived = time.monotonic()
-        decoded = await asyncio.get_running_loop().run_in_executor(
-            self._decoders, self._decode, image, preprocessing, arrived, deadline
-        )
-        inferred = await self._batcher.submit(decoded.tensor, deadline)
+    def _picture_decoder(self) -> Decoder:
+        if self._decoder is None:
+            raise InvalidRequestError(
+                f"model {self.model.name!r} takes tensors, not pictures: "
+                "its file carries no convlens.preprocessing"
+            )
+        return self._decoder
+
+    def _pictures(self, tensors: Mapping[str, Tensor]) -> list[bytes] | None:
+        """The pictures of a request; None where it brings the model's own inputs."""
+        tensor = tensors.get(PICTURES)
+        own = {spec.name: spec.datatype for spec in self.model.signature.inputs}
+        if tensor is None or tensor.datatype != "BYTES" or own.get(PICTURES) == "BYTES":
+            return None
+        self._picture_decoder()
+        if len(tensors) != 1 or tensor.values.ndim != 1 or tensor.values.size == 0:
+            raise InvalidTensorError(
+                f"{len(tensors)} inputs, {PICTURES!r} of shape {list(tensor.values.shape)}: "
+                f"pictures come as {PICTURES!r} alone, BYTES [n], at least one"
+            )
+        pictures: list[bytes] = tensor.values.tolist()
+        return pictures
+
+    @asynccontextmanager
+    async def _admitted(self, rows: int, *, wait_for_place: bool) -> AsyncIterator[None]:
+        """Hold as many of the model's places as there are rows."""
+        if rows > self._places.total:
+            raise InvalidRequestError(
+                f"{rows} rows in one request; at most {self._places.total} may be in flight"
+            )
+        if wait_for_place:
+            await self._places.take(rows)
+        elif not self._places.try_take(rows):
+            raise OverloadedError(
+                f"{self._places.total} pictures are in flight for model "
+                f"{self.model.name!r}: try again later",
+                retry_after_seconds=self._places.total * self._row_seconds,
+            )
+        self._metrics.in_flight.inc(rows)
+        try:
+            if self._closing:
+                raise ModelRetiredError(f"model {self.model.name!r} is being unloaded")
+            yield
+        finally:
+            self._metrics.in_flight.dec(rows)
+            self._places.give_back(rows)
+
+    def _prepared(self, decoded: Decoded, arrived: float) -> _Prepared:
+        rows = len(decoded.tensor)
+        for _ in range(rows):
+            self._metrics.stages["decode"].observe(decoded.seconds / rows)
+        return _Prepared((decoded.tensor,), rows, arrived, decoded.wait_seconds, decoded.seconds)
+
+    async def _run(
+        self,
+        prepared: _Prepared,
+        deadline: float,
+        encode: Callable[[tuple[Array, ...]], Answer],
+    ) -> tuple[Answer, Timing]:
+        inferred = await self._submit(prepared, deadline)
         encode_start = time.monotonic()
-        predictions = top_k(inferred.output, self.model.card, k)
+        answer = encode(inferred.outputs)
         end = time.monotonic()
         timing = Timing(
-            decode_seconds=decoded.seconds,
-            queue_seconds=decoded.wait_seconds + inferred.queue_seconds,
+            decode_seconds=prepared.decode_seconds,
+            queue_seconds=prepared.wait_seconds + inferred.queue_seconds,
             infer_seconds=inferred.infer_seconds,
-            total_seconds=end - arrived,
+            encode_seconds=end - encode_start,
+            total_seconds=end - prepared.arrived,
             batch_size=inferred.batch_size,
         )
-        self._observe(timing, end - encode_start, predictions[0].probability)
-        return Classification(predictions, self.model, timing)
+        self._observe(timing, prepared.rows)
+        return answer, timing
 
-    def _decode(
-        self, image: bytes, preprocessing: Preprocessing, arrived: float, deadline: float
-    ) -> _Decoded:
-        """Runs in a decoder thread; work that is too late already is not begun."""
-        start = time.monotonic()
-        if start >= deadline:
-            raise DeadlineExceededError("the deadline passed before the picture was decoded")
-        tensor = to_input(image, preprocessing, self._settings.max_pixels)
-        return _Decoded(tensor, start - arrived, time.monotonic() - start)
+    async def _submit(self, prepared: _Prepared, deadline: float) -> Inferred:
+        """Hand a request to the batcher: what is larger than a batch goes in pieces."""
+        size, rows = self.max_batch_size, prepared.rows
+        if rows <= size:
+            return await self._batcher.submit(prepared.inputs, rows, deadline)
+        pieces = await asyncio.gather(
+            *(
+                self._batcher.submit(
+                    tuple(array[start : start + size] for array in prepared.inputs),
+                    min(size, rows - start),
+                    deadline,
+                )
+                for start in range(0, rows, size)
+            )
+        )
+        columns = zip(*(piece.outputs for piece in pieces), strict=True)
+        return Inferred(
+            outputs=tuple(np.concatenate(column) for column in columns),
+            queue_seconds=pieces[0].queue_seconds,
+            infer_seconds=sum(piece.infer_seconds for piece in pieces),
+            batch_size=max(piece.batch_size for piece in pieces),
+        )
 
     def _learn(self, batch_size: int, seconds: float) -> None:
         self._metrics.batch_size.observe(batch_size)
-        per_picture = seconds / batch_size
-        self._picture_seconds += (per_picture - self._picture_seconds) / 8
+        self.statistics.ran(batch_size, seconds)
+        self._row_seconds += (seconds / batch_size - self._row_seconds) / 8
 
-    def _observe(self, timing: Timing, encode_seconds: float, confidence: float) -> None:
+    def _observe(self, timing: Timing, rows: int) -> None:
         stages = self._metrics.stages
-        stages["decode"].observe(timing.decode_seconds)
-        stages["queue"].observe(timing.queue_seconds)
-        stages["infer"].observe(timing.infer_seconds)
-        stages["encode"].observe(encode_seconds)
-        stages["total"].observe(timing.total_seconds)
-        self._metrics.confidence.observe(confidence)
+        for _ in range(rows):
+            stages["queue"].observe(timing.queue_seconds)
+            stages["infer"].observe(timing.infer_seconds)
+            stages["encode"].observe(timing.encode_seconds)
+            stages["total"].observe(timing.total_seconds)
+        self.statistics.answered(timing)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        """Count the pictures that are not answered, by reason."""
+        """Count what is not answered, by reason."""
+        start = time.monotonic()
         try:
             yield
-        except OverloadedError:
-            self._metrics.rejected("queue_full")
-            raise
-        except DeadlineExceededError:
-            self._metrics.rejected("deadline")
-            raise
-        except InvalidPictureError:
-            self._metrics.rejected("invalid_picture")
-            raise
-        except asyncio.CancelledError:
-            self._metrics.rejected("cancelled")
+        except BaseException as error:
+            self.statistics.fail.add(time.monotonic() - start)
+            if type(error) in REJECTIONS:
+                self._metrics.rejected(REJECTIONS[type(error)])
             raise

@@ -24,7 +24,7 @@ def test_a_convolution_equals_scipys_correlation(tmp_path: Path) -> None:
         output_shape=("batch", 1, 3, 3),
     )
     session = open_session(path, "cpu", threads=1)
-    output = run_session(session, picture[None, None], None)
+    output = run_session(session, (picture[None, None],), None)[0]
     np.testing.assert_array_equal(output[0, 0], correlate2d(picture, kernel, mode="valid"))
 
 
@@ -35,7 +35,7 @@ def test_the_textbook_convolution_has_the_textbook_shape_and_parameters(tmp_path
     layer = torch.nn.Conv2d(3, 16, 3, stride=1, padding=1).eval()
     picture = torch.randn(1, 3, 32, 32)
     torch.onnx.export(layer, (picture,), path, dynamo=True, verbose=False)
-    output = run_session(open_session(path, "cpu", threads=1), picture.numpy(), None)
+    (output,) = run_session(open_session(path, "cpu", threads=1), (picture.numpy(),), None)
     assert output.shape == (1, 16, 32, 32)
     np.testing.assert_allclose(output, layer(picture).detach().numpy(), atol=1e-5)
     report = analyze(path)
@@ -54,7 +54,8 @@ def test_a_fixed_batch_is_filled_up_and_cut_again(tmp_path: Path) -> None:
     session = open_session(path, "cpu", threads=1)
     for n in (1, 4, 6, 9):
         batch = np.arange(n * 3, dtype=np.float32).reshape(n, 3)
-        np.testing.assert_array_equal(run_session(session, batch, 4), batch * 2)
+        (output,) = run_session(session, (batch,), 4)
+        np.testing.assert_array_equal(output, batch * 2)
 
 
 def test_auto_takes_a_provider_that_works() -> None:

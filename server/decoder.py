@@ -1,0 +1,96 @@
+"""Pictures become a model's input, each alone, in threads that all models share."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from convlens.analysis.card import Preprocessing
+from convlens.server.errors import DeadlineExceededError, InvalidPictureError
+from convlens.server.picture import FloatArray, to_input
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Pictures as the model takes them.
+
+    Attributes:
+        tensor: (pictures, *the input's other axes).
+        wait_seconds: until a thread had time for the first one.
+        seconds: from then until the last one was done.
+    """
+
+    tensor: FloatArray
+    wait_seconds: float
+    seconds: float
+
+
+class Decoder:
+    """Decodes the pictures of one model.
+
+    Args:
+        preprocessing: of the model.
+        max_pixels: the most that a picture's header may announce.
+        threads: that do it.
+    """
+
+    def __init__(
+        self, preprocessing: Preprocessing, max_pixels: int, threads: ThreadPoolExecutor
+    ) -> None:
+        self._preprocessing = preprocessing
+        self._max_pixels = max_pixels
+        self._threads = threads
+
+    async def decode(self, picture: bytes, arrived: float, deadline: float) -> Decoded:
+        """Decode one picture.
+
+        Args:
+            picture: encoded.
+            arrived: as of `time.monotonic`; the wait is counted from there.
+            deadline: likewise; work that is too late already is not begun.
+
+        Raises:
+            InvalidPictureError: the picture cannot be used.
+            DeadlineExceededError: the deadline passed before a thread had time.
+        """
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._decode, picture, arrived, deadline
+        )
+
+    async def decode_all(
+        self, pictures: Sequence[bytes], arrived: float, deadline: float
+    ) -> Decoded:
+        """Decode the pictures of one request; see `decode`.
+
+        Raises:
+            InvalidPictureError: a picture cannot be used; the text has the first such one's index.
+            DeadlineExceededError: the deadline passed before a thread had time.
+        """
+        results = await asyncio.gather(
+            *(self.decode(picture, arrived, deadline) for picture in pictures),
+            return_exceptions=True,
+        )
+        decoded = []
+        for index, result in enumerate(results):
+            if isinstance(result, InvalidPictureError):
+                raise InvalidPictureError(f"picture {index}: {result}") from result
+            if isinstance(result, BaseException):
+                raise result
+            decoded.append(result)
+        wait_seconds = min(entry.wait_seconds for entry in decoded)
+        return Decoded(
+            np.concatenate([entry.tensor for entry in decoded]),
+            wait_seconds,
+            time.monotonic() - arrived - wait_seconds,
+        )
+
+    def _decode(self, picture: bytes, arrived: float, deadline: float) -> Decoded:
+        """Runs in a decoder thread."""
+        start = time.monotonic()
+        if start >= deadline:
+            raise DeadlineExceededError("the deadline passed before the picture was decoded")
+        tensor = to_input(picture, self._preprocessing, self._max_pixels)
+        return Decoded(tensor[None], start - arrived, time.monotonic() - start)

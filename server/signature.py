@@ -1,0 +1,97 @@
+"""What a model takes and gives, and whether requests may share one of its runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from convlens.server.errors import InvalidTensorError, ModelLoadError
+from convlens.server.tensor import DATATYPES, Array, Tensor, TensorSpec
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The inputs and outputs of a graph.
+
+    Attributes:
+        inputs: in the graph's order.
+        outputs: likewise; their shapes are what the file declares.
+        batched: whether the first axis of every tensor is the batch, so that requests share runs.
+            Its length is free, also where the file fixes it.
+        fixed_batch: the length of the batch axis where the file fixes it.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    batched: bool
+    fixed_batch: int | None
+
+    def arrange(self, tensors: Mapping[str, Tensor]) -> tuple[tuple[Array, ...], int]:
+        """Put the tensors of a request into the graph's order.
+
+        Returns:
+            The inputs, and how many rows of a batch they are; 1 where requests share no runs.
+
+        Raises:
+            InvalidTensorError: a tensor is missing, unknown, or of another datatype or shape.
+        """
+        names = {spec.name for spec in self.inputs}
+        for name in tensors:
+            if name not in names:
+                raise InvalidTensorError(f"there is no input {name!r}; {self._takes()}")
+        for spec in self.inputs:
+            if spec.name not in tensors:
+                raise InvalidTensorError(f"input {spec.name!r} is missing; {self._takes()}")
+        arrays = tuple(spec.values(tensors[spec.name]) for spec in self.inputs)
+        return arrays, self._rows(arrays) if self.batched else 1
+
+    def _takes(self) -> str:
+        inputs = ", ".join(f"{spec.name!r} {spec}" for spec in self.inputs)
+        return f"the model takes {inputs or 'none'}"
+
+    def _rows(self, arrays: tuple[Array, ...]) -> int:
+        rows = [len(array) for array in arrays]
+        if min(rows) == 0 or min(rows) != max(rows):
+            raise InvalidTensorError(
+                f"the inputs have {rows} rows; all need the same number, at least 1"
+            )
+        return rows[0]
+
+
+def read_signature(session: Any, *, pictures: bool) -> Signature:
+    """Read the signature of a graph.
+
+    The first axis is the batch where every tensor has the same symbolic one, as exporters write
+    it; or, whatever its name, where the model takes pictures: it answers with a row a picture.
+
+    Args:
+        session: an `onnxruntime.InferenceSession`.
+        pictures: whether the file carries what turns a picture into its input.
+
+    Raises:
+        ModelLoadError: something is no tensor, or of a type that cannot be handed over; or the file
+            fixes the batch, and an output lacks it.
+    """
+    nodes = (*session.get_inputs(), *session.get_outputs())
+    first_axes = {node.shape[0] if node.shape else None for node in nodes}
+    named = len(first_axes) == 1 and isinstance(next(iter(first_axes)), str)
+    fixed_batch = None
+    if pictures and isinstance(batch := session.get_inputs()[0].shape[0], int):
+        if first_axes != {batch}:
+            raise ModelLoadError(f"its input has a batch of {batch}, and not all outputs have it")
+        fixed_batch = batch
+    inputs = tuple(_spec(node) for node in session.get_inputs())
+    outputs = tuple(_spec(node) for node in session.get_outputs())
+    if fixed_batch is not None:
+        inputs, outputs = _free_batch(inputs), _free_batch(outputs)
+    return Signature(inputs, outputs, named or pictures, fixed_batch)
+
+
+def _spec(node: Any) -> TensorSpec:
+    if node.type not in DATATYPES:
+        raise ModelLoadError(f"{node.name!r} is {node.type}, which cannot be served")
+    shape = tuple(length if isinstance(length, int) else None for length in node.shape or ())
+    return TensorSpec(node.name, DATATYPES[node.type], shape)
+
+
+def _free_batch(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+    return tuple(replace(spec, shape=(None, *spec.shape[1:])) for spec in specs)

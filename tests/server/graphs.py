@@ -1,0 +1,112 @@
+"""Models of tensors, as anybody may write them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+Shape = Sequence[int | str | None]
+
+
+def save_graph(
+    path: Path,
+    nodes: Sequence[Any],
+    inputs: dict[str, tuple[int, Shape]],
+    outputs: dict[str, tuple[int, Shape]],
+    weights: dict[str, Any] | None = None,
+) -> Path:
+    """Write a model without a card; tensors are given as (TensorProto type, shape)."""
+    graph = helper.make_graph(
+        nodes,
+        "test",
+        [helper.make_tensor_value_info(name, *spec) for name, spec in inputs.items()],
+        [helper.make_tensor_value_info(name, *spec) for name, spec in outputs.items()],
+        [numpy_helper.from_array(np.asarray(v), name) for name, v in (weights or {}).items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+def save_two_inputs(path: Path) -> Path:
+    """Adds `left` and `right` and multiplies them: two inputs, two outputs, a named batch."""
+    row: tuple[int, Shape] = (TensorProto.FLOAT, ("batch", 3))
+    nodes = [
+        helper.make_node("Add", ["left", "right"], ["sum"]),
+        helper.make_node("Mul", ["left", "right"], ["product"]),
+    ]
+    return save_graph(path, nodes, {"left": row, "right": row}, {"sum": row, "product": row})
+
+
+def save_embedding(path: Path) -> Path:
+    """Looks up rows by int64 `ids` (0 to 3), whose number a row is free: [batch, n] of them."""
+    return save_graph(
+        path,
+        [helper.make_node("Gather", ["table", "ids"], ["rows"])],
+        {"ids": (TensorProto.INT64, ("batch", "n"))},
+        {"rows": (TensorProto.FLOAT, ("batch", "n", 2))},
+        {"table": np.arange(8, dtype=np.float32).reshape(4, 2)},
+    )
+
+
+def save_types(path: Path) -> Path:
+    """Gives every input back under another name: one of each datatype, shapes without a batch."""
+    types = {
+        "bool": TensorProto.BOOL,
+        "uint8": TensorProto.UINT8,
+        "uint16": TensorProto.UINT16,
+        "uint32": TensorProto.UINT32,
+        "uint64": TensorProto.UINT64,
+        "int8": TensorProto.INT8,
+        "int16": TensorProto.INT16,
+        "int32": TensorProto.INT32,
+        "int64": TensorProto.INT64,
+        "fp16": TensorProto.FLOAT16,
+        "fp32": TensorProto.FLOAT,
+        "fp64": TensorProto.DOUBLE,
+        "bytes": TensorProto.STRING,
+    }
+    return save_graph(
+        path,
+        [helper.make_node("Identity", [name], [f"{name}_out"]) for name in types],
+        {name: (kind, (2,)) for name, kind in types.items()},
+        {f"{name}_out": (kind, (2,)) for name, kind in types.items()},
+    )
+
+
+def save_total(path: Path) -> Path:
+    """Sums everything up into one number: its answer has no batch axis."""
+    return save_graph(
+        path,
+        [helper.make_node("ReduceSum", ["values"], ["total"], keepdims=0)],
+        {"values": (TensorProto.FLOAT, ("batch", 2))},
+        {"total": (TensorProto.FLOAT, ())},
+    )
+
+
+def save_liar(path: Path) -> Path:
+    """Declares a batch axis and answers one row, whatever it is given."""
+    return save_graph(
+        path,
+        [helper.make_node("ReduceSum", ["values", "axis"], ["sums"], keepdims=1)],
+        {"values": (TensorProto.FLOAT, ("batch", 2))},
+        {"sums": (TensorProto.FLOAT, ("batch", 2))},
+        {"axis": np.array([0], np.int64)},
+    )
+
+
+def save_zeros_fail(path: Path) -> Path:
+    """Looks up row `id` - 10 of a table of one row: it runs, but not on zeros."""
+    return save_graph(
+        path,
+        [
+            helper.make_node("Sub", ["id", "ten"], ["index"]),
+            helper.make_node("Gather", ["table", "index"], ["row"]),
+        ],
+        {"id": (TensorProto.INT64, (1,))},
+        {"row": (TensorProto.FLOAT, (1, 2))},
+        {"ten": np.array([10], np.int64), "table": np.array([[1, 2]], np.float32)},
+    )
