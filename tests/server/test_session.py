@@ -1,14 +1,18 @@
 """The server's session computes convolutions as others do."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from onnx import helper
+import pytest
+from onnx import TensorProto, helper
 from scipy.signal import correlate2d
 
 from convlens.analysis import analyze
-from convlens.server.model import run_session
+from convlens.server.errors import ModelLoadError
+from convlens.server.model import load_model, run_session
 from convlens.server.session import choose_provider, open_session
+from tests.server.graphs import save_graph, save_total, save_two_inputs, save_types
 from tests.support import save_model
 
 
@@ -61,3 +65,24 @@ def test_a_fixed_batch_is_filled_up_and_cut_again(tmp_path: Path) -> None:
 def test_auto_takes_a_provider_that_works() -> None:
     assert choose_provider("auto") in ("cpu", "cuda")
     assert choose_provider("cpu") == "cpu"
+
+
+def test_a_model_with_a_type_that_cannot_be_handed_over_is_refused_by_name(tmp_path: Path) -> None:
+    path = save_graph(
+        tmp_path / "bfloat.onnx",
+        [helper.make_node("Cast", ["half"], ["whole"], to=TensorProto.FLOAT)],
+        {"half": (TensorProto.BFLOAT16, ("batch", 2))},
+        {"whole": (TensorProto.FLOAT, ("batch", 2))},
+    )
+    with pytest.raises(ModelLoadError, match=r"'half' is tensor\(bfloat16\), which cannot be"):
+        load_model("bfloat", "1", path, "cpu", threads=1)
+
+
+@pytest.mark.parametrize(
+    ("save", "batched"), [(save_two_inputs, True), (save_types, False), (save_total, False)]
+)
+def test_requests_share_runs_where_every_tensor_has_the_same_symbolic_batch(
+    tmp_path: Path, save: Callable[[Path], Path], batched: bool
+) -> None:
+    model = load_model("any", "1", save(tmp_path / "any.onnx"), "cpu", threads=1)
+    assert model.signature.batched is batched

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 
 from convlens.proto import inference_pb2
-from tests.support import BUNDLED, DIGITS, RunningServer
+from tests.support import BUNDLED, DIGITS, running_server
 
 ROOT = Path(__file__).parent.parent.parent
 ENVIRONMENT = ROOT / ".venv-triton"
@@ -33,21 +33,20 @@ def python() -> Path:
 
 
 @pytest.fixture(scope="module")
-def said(
-    python: Path, lenet5_server: RunningServer, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Any]:
+def said(python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the client got out of a server, call by call."""
     descriptors = tmp_path_factory.mktemp("descriptors") / "inference.pb"
     descriptors.write_bytes(inference_pb2.DESCRIPTOR.serialized_pb)
     script = str(Path(__file__).with_name("tritonclient_calls.py"))
     pictures = [str(path) for path in DIGITS]
-    ended = subprocess.run(
-        [str(python), script, lenet5_server.address, str(descriptors), *pictures],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    with running_server() as server:
+        ended = subprocess.run(
+            [str(python), script, server.address, str(descriptors), *pictures],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
     assert ended.returncode == 0, ended.stderr
     results: dict[str, Any] = json.loads(ended.stdout)
     return results
@@ -90,14 +89,18 @@ def test_its_exceptions_carry_status_and_reason(said: dict[str, Any]) -> None:
     assert {name: status for name, (status, _) in errors.items()} == {
         "unknown model": "StatusCode.NOT_FOUND",
         "wrong datatype": "StatusCode.INVALID_ARGUMENT",
-        "load": "StatusCode.UNIMPLEMENTED",
-        "unload": "StatusCode.UNIMPLEMENTED",
+        "load of an unknown model": "StatusCode.NOT_FOUND",
+        "unload of an unknown model": "StatusCode.NOT_FOUND",
         "trace": "StatusCode.UNIMPLEMENTED",
         "shared memory": "StatusCode.UNIMPLEMENTED",
     }
     assert errors["wrong datatype"][1] == (
         "input 'input' is FP16 [1, 1, 32, 32]; the model takes FP32 [-1, 1, 32, 32]"
     )
+
+
+def test_it_unloads_and_loads_a_model(said: dict[str, Any]) -> None:
+    assert said["reload"] == {"unloaded": False, "index": {}, "loaded": True}
 
 
 def test_it_reads_metadata_configuration_statistics_and_index(said: dict[str, Any]) -> None:

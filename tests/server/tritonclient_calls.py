@@ -41,6 +41,7 @@ def main() -> None:
         "model_config": client.get_model_config("lenet5", as_json=True),
         "statistics": client.get_inference_statistics("lenet5", as_json=True),
         "repository_index": client.get_model_repository_index(as_json=True),
+        "reload": reload(client),
     }
     client.close()
     print(json.dumps(results))
@@ -145,8 +146,8 @@ def errors(client: Any) -> dict[str, list[str]]:
     calls: dict[str, Callable[[], Any]] = {
         "unknown model": lambda: client.infer("nobody", [_input(rows=1)]),
         "wrong datatype": lambda: client.infer("lenet5", [half]),
-        "load": lambda: client.load_model("lenet5"),
-        "unload": lambda: client.unload_model("lenet5"),
+        "load of an unknown model": lambda: client.load_model("nobody"),
+        "unload of an unknown model": lambda: client.unload_model("nobody"),
         "trace": lambda: client.get_trace_settings(),
         "shared memory": lambda: client.get_system_shared_memory_status(),
     }
@@ -157,6 +158,15 @@ def errors(client: Any) -> dict[str, list[str]]:
         except triton.InferenceServerException as error:
             said[name] = [error.status(), error.message()]
     return said
+
+
+def reload(client: Any) -> dict[str, Any]:
+    """A model goes and comes back."""
+    client.unload_model("lenet5")
+    unloaded = client.is_model_ready("lenet5")
+    index = client.get_model_repository_index(as_json=True)
+    client.load_model("lenet5")
+    return {"unloaded": unloaded, "index": index, "loaded": client.is_model_ready("lenet5")}
 
 
 def _input(rows: int) -> Any:

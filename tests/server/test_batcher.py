@@ -1,0 +1,98 @@
+"""Which requests share a run, and in what order."""
+
+import asyncio
+import math
+import threading
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+
+from convlens.server.batcher import Batcher
+from convlens.server.places import Places
+from convlens.server.tensor import Array
+
+
+class Doubler:
+    """A model that doubles its input, once it may, and remembers the shapes of its runs."""
+
+    def __init__(self) -> None:
+        self.may_run = threading.Event()
+        self.shapes: list[tuple[int, ...]] = []
+
+    def __call__(self, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
+        assert self.may_run.wait(20)
+        self.shapes.append(inputs[0].shape)
+        return (inputs[0] * 2,)
+
+
+@pytest.fixture
+def doubler() -> Doubler:
+    return Doubler()
+
+
+@pytest.fixture
+async def batcher(doubler: Doubler) -> AsyncIterator[Batcher]:
+    batcher = Batcher(doubler, max_batch_size=4, on_batch=lambda *_: None)
+    yield batcher
+    doubler.may_run.set()
+    await batcher.close()
+
+
+async def _run_all(
+    batcher: Batcher, doubler: Doubler, shapes: list[tuple[int, int]]
+) -> list[tuple[int, ...]]:
+    """Submit ones of these shapes while another run goes on; returns the shapes that then ran."""
+    calls = [asyncio.ensure_future(batcher.submit((np.ones((1, 9)),), 1, math.inf))]
+    await asyncio.sleep(0.05)
+    calls += [
+        asyncio.ensure_future(batcher.submit((np.ones(shape),), shape[0], math.inf))
+        for shape in shapes
+    ]
+    await asyncio.sleep(0.05)
+    assert len(batcher) == sum(rows for rows, _ in shapes)
+    doubler.may_run.set()
+    answers = await asyncio.gather(*calls)
+    assert len(batcher) == 0
+    for shape, answer in zip([(1, 9), *shapes], answers, strict=True):
+        np.testing.assert_array_equal(answer.outputs[0], np.full(shape, 2.0))
+    return doubler.shapes[1:]
+
+
+async def test_rows_fill_a_batch_up_and_never_more(batcher: Batcher, doubler: Doubler) -> None:
+    ran = await _run_all(batcher, doubler, [(3, 1), (2, 1), (1, 1), (2, 1)])
+    assert ran == [(4, 1), (4, 1)]  # 3 + 1, then 2 + 2
+
+
+async def test_rows_of_other_shapes_wait_for_their_own_batch(
+    batcher: Batcher, doubler: Doubler
+) -> None:
+    ran = await _run_all(batcher, doubler, [(1, 5), (1, 7), (1, 5), (1, 7), (1, 5)])
+    assert ran == [(3, 5), (2, 7)]
+
+
+async def test_places_go_to_who_came_first_and_come_back_from_who_left() -> None:
+    places = Places(4)
+    assert places.try_take(3)
+    large = asyncio.ensure_future(places.take(4))
+    small = asyncio.ensure_future(places.take(1))
+    await asyncio.sleep(0)
+    assert not places.try_take(1)  # there is one, but others wait
+    assert not small.done()
+    large.cancel()
+    await asyncio.wait_for(small, 5)
+    places.give_back(3)
+    assert places.try_take(3)
+    assert not places.try_take(1)
+
+
+async def test_a_place_that_came_as_its_caller_left_is_given_on() -> None:
+    places = Places(1)
+    assert places.try_take(1)
+    waiting = asyncio.ensure_future(places.take(1))
+    await asyncio.sleep(0)
+    places.give_back(1)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert places.try_take(1)
