@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -120,7 +120,8 @@ class ServedModel:
 
         with self._counted():
             decoder = self._picture_decoder()
-            async with self._admitted(1, wait_for_place=wait_for_place):
+            await self._admit(1, wait_for_place=wait_for_place)
+            with self._held(1):
                 arrived = time.monotonic()
                 decoded = await decoder.decode(image, arrived, deadline)
                 predictions, timing = await self._run(
@@ -157,10 +158,12 @@ class ServedModel:
             pictures = self._pictures(tensors)
             if pictures is None:
                 inputs, rows = self.model.signature.arrange(tensors)
-                async with self._admitted(rows, wait_for_place=wait_for_place):
+                await self._admit(rows, wait_for_place=wait_for_place)
+                with self._held(rows):
                     prepared = _Prepared(inputs, rows, time.monotonic())
                     return await self._run(prepared, deadline, encode)
-            async with self._admitted(len(pictures), wait_for_place=wait_for_place):
+            await self._admit(len(pictures), wait_for_place=wait_for_place)
+            with self._held(len(pictures)):
                 arrived = time.monotonic()
                 decoded = await self._picture_decoder().decode_all(pictures, arrived, deadline)
                 return await self._run(self._prepared(decoded, arrived), deadline, encode)
@@ -195,9 +198,8 @@ class ServedModel:
         pictures: list[bytes] = tensor.values.tolist()
         return pictures
 
-    @asynccontextmanager
-    async def _admitted(self, rows: int, *, wait_for_place: bool) -> AsyncIterator[None]:
-        """Hold as many of the model's places as there are rows."""
+    async def _admit(self, rows: int, *, wait_for_place: bool) -> None:
+        """Take as many of the model's places as there are rows; `_held` gives them back."""
         if rows > self._places.total:
             raise InvalidRequestError(
                 f"{rows} rows in one request; at most {self._places.total} may be in flight"
@@ -210,6 +212,9 @@ class ServedModel:
                 f"{self.model.name!r}: try again later",
                 retry_after_seconds=self._places.total * self._row_seconds,
             )
+
+    @contextmanager
+    def _held(self, rows: int) -> Iterator[None]:
         self._metrics.in_flight.inc(rows)
         try:
             if self._closing:
