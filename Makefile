@@ -42,9 +42,10 @@ proto: $(VENV)-proto/stamp ## Regenerate the stubs in proto/ from the .proto fil
 
 bench: $(VENV)/dev.stamp ## Run the benchmarks; each prints ratios measured in one run
 	@$(BIN)/python bench/serve.py
+	@$(BIN)/python bench/analyze.py
 
 clean: ## Remove the environments and caches
-	rm -rf $(VENV) $(VENV)-proto $(VENV)-triton build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 $(BIN)/python:
 	@echo "== making $(VENV) with $$($(PYTHON) --version)"

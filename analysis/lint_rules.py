@@ -294,7 +294,9 @@ def _is_blur(layer: Layer, subject: Subject) -> bool:
         return False
     channels = (layer.inputs[0].shape or (0, 0))[1]
     after = subject.consumers.get(layer.outputs[0].name, ())
-    normed = any(consumer.op_type == "BatchNormalization" for consumer in after)
+    normed = layer.parameters.folded_batch_norm or any(
+        consumer.op_type == "BatchNormalization" for consumer in after
+    )
     return layer.attributes.get("group", 1) == channels != 1 and not normed
 
 

@@ -1,10 +1,11 @@
 """What an analysis costs: time and memory beside onnx-tool's, on the same file, in one run.
 
 Rounds alternate between the two; medians are reported. Twice the work is timed: a whole process,
-as a user starts it, and in-process with everything imported and warm. onnx-tool lives in an
-environment of its own, which is made if it is missing.
+as a user starts it, and in-process with everything imported and warm. Beside the time on the clock
+stands the processor's, which a busy machine disturbs less. onnx-tool lives in an environment of its
+own, which is made if it is missing.
 
-    python bench/analyze.py
+    make bench
 """
 
 import json
@@ -27,6 +28,8 @@ NEIGHBOUR = "onnx-tool==1.0.1"
 NEIGHBOUR_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 TORCHVISION = ("alexnet", "vgg16", "resnet50", "efficientnet_b0", "convnext_tiny")
 
+Measured = dict[str, float]
+
 EXPORT = """
 import sys, onnx, torch, torchvision
 from convlens.export.to_onnx import to_onnx
@@ -36,31 +39,30 @@ for name in sys.argv[2:]:
     onnx.save_model(to_onnx(network, (3, 224, 224)), f"{sys.argv[1]}/{name}.onnx")
 """
 
-# Both workers print the seconds of each repetition and then the peak memory in bytes. The first
-# repetition warms up and is not counted.
+# Both workers print the seconds of each repetition. The first one warms up and is not counted.
 OURS = """
-import json, resource, sys, time
+import json, sys, time
 from convlens.analysis import analyze
-seconds = []
+seconds, cpu_seconds = [], []
 for _ in range(int(sys.argv[2]) + 1):
-    start = time.perf_counter()
-    report = analyze(sys.argv[1])
+    start, cpu_start = time.perf_counter(), time.process_time()
+    analyze(sys.argv[1])
     seconds.append(time.perf_counter() - start)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps({"seconds": seconds[1:], "peak_bytes": peak, "macs": report.totals.macs}))
+    cpu_seconds.append(time.process_time() - cpu_start)
+print(json.dumps({"seconds": seconds[1:], "cpu_seconds": cpu_seconds[1:]}))
 """
 THEIRS = """
-import contextlib, io, json, resource, sys, time
+import contextlib, io, json, sys, time
 import numpy, onnx_tool
 picture = {"input": numpy.zeros((1, 3, 224, 224), numpy.float32)}
-seconds = []
+seconds, cpu_seconds = [], []
 with contextlib.redirect_stdout(io.StringIO()):
     for _ in range(int(sys.argv[2]) + 1):
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         onnx_tool.model_profile(sys.argv[1], picture)
         seconds.append(time.perf_counter() - start)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps({"seconds": seconds[1:], "peak_bytes": peak}))
+        cpu_seconds.append(time.process_time() - cpu_start)
+print(json.dumps({"seconds": seconds[1:], "cpu_seconds": cpu_seconds[1:]}))
 """
 
 
@@ -73,15 +75,18 @@ def main() -> None:
         models = {name: Path(folder) / f"{name}.onnx" for name in TORCHVISION}
         models["lenet5"] = BUNDLED_MODELS / "lenet5.onnx"
         result = {
-            "command": "python bench/analyze.py",
+            "command": "make bench",
             "machine": f"{platform.machine()}, {os.cpu_count()} processors, Python "
             f"{platform.python_version()}",
             "vgg16": beside_neighbour(models["vgg16"]),
-            "in_process_ms": {
-                name: round(1e3 * statistics.median(in_process(sys.executable, OURS, path)[0]), 1)
+            "in_process_of_each_family": {
+                name: {
+                    measure.replace("seconds", "ms"): round(1e3 * statistics.median(values), 1)
+                    for measure, values in in_process(sys.executable, OURS, path).items()
+                }
                 for name, path in sorted(models.items())
             },
-            "help_seconds": round(statistics.median(_help_seconds() for _ in range(5)), 3),
+            "help": _medians([whole_process([_script("analyze"), "--help"]) for _ in range(9)]),
         }
     print(json.dumps(result, indent=2))
     RESULTS.parent.mkdir(exist_ok=True)
@@ -97,32 +102,40 @@ def beside_neighbour(model: Path) -> dict[str, Any]:
                       "input:f32:1x3x224x224"],
     }  # fmt: skip
     workers = {"convlens": (sys.executable, OURS, 5), "onnx_tool": (neighbour, THEIRS, 1)}
-    process_seconds: dict[str, list[float]] = {name: [] for name in commands}
-    seconds: dict[str, list[float]] = {name: [] for name in commands}
-    peaks: dict[str, list[int]] = {name: [] for name in commands}
+    processes: dict[str, list[Measured]] = {name: [] for name in commands}
+    warm: dict[str, list[Measured]] = {name: [] for name in commands}
     for number in range(ROUNDS + 1):
         for name, command in commands.items():
-            taken, peak = whole_process(command)
-            repeated, _ = in_process(*workers[name][:2], model, workers[name][2])
+            process = whole_process(command)
+            python, worker, repetitions = workers[name]
+            repeated = in_process(python, worker, model, repetitions)
             if number > 0:  # the first round fills the page cache
-                process_seconds[name].append(taken)
-                peaks[name].append(peak)
-                seconds[name] += repeated
+                processes[name].append(process)
+                warm[name] += [
+                    dict(zip(repeated, values, strict=True))
+                    for values in zip(*repeated.values(), strict=True)
+                ]
         print(f"round {number} of {ROUNDS}", file=sys.stderr)
-    table = {
-        "process_seconds": {k: round(statistics.median(v), 3) for k, v in process_seconds.items()},
-        "in_process_seconds": {k: round(statistics.median(v), 4) for k, v in seconds.items()},
-        "peak_megabytes": {k: round(statistics.median(v) / 1e6, 1) for k, v in peaks.items()},
+    return {
+        "file_megabytes": round(model.stat().st_size / 1e6, 1),
+        "process": _beside(processes),
+        "in_process": _beside(warm),
     }
-    ratios = {
-        f"{measure}_ratio": round(row["onnx_tool"] / row["convlens"], 1)
-        for measure, row in table.items()
-    }
-    return {"file_megabytes": round(model.stat().st_size / 1e6, 1), **table, **ratios}
 
 
-def whole_process(command: list[str]) -> tuple[float, int]:
-    """Run a command; gives its seconds and its peak memory in bytes.
+def _beside(measured: dict[str, list[Measured]]) -> dict[str, Any]:
+    """The medians of both, and how many times as much onnx-tool takes."""
+    medians = {name: _medians(rows) for name, rows in measured.items()}
+    ours, theirs = medians["convlens"], medians["onnx_tool"]
+    return {**medians, "ratio": {key: round(theirs[key] / ours[key], 1) for key in ours}}
+
+
+def _medians(rows: list[Measured]) -> Measured:
+    return {key: round(statistics.median(row[key] for row in rows), 4) for key in rows[0]}
+
+
+def whole_process(command: list[str]) -> Measured:
+    """Run a command; gives its seconds, its processor seconds and its peak memory in megabytes.
 
     This process has to stay smaller than its children: Linux counts what a child held before its
     exec, which is the parent's memory.
@@ -131,24 +144,24 @@ def whole_process(command: list[str]) -> tuple[float, int]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
     if status:
-        raise SystemExit(f"{' '.join(command)} failed with status {status}")
-    process.returncode = 0
-    return seconds, usage.ru_maxrss * 1024
+        raise SystemExit(f"{' '.join(command)} failed with status {process.returncode}")
+    return {
+        "seconds": seconds,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "peak_megabytes": usage.ru_maxrss * 1024 / 1e6,
+    }
 
 
 def in_process(
-    python: str, worker: str, model: Path, repetitions: int = 5
-) -> tuple[list[float], int]:
-    """Repeat the analysis in one process; gives the seconds of each and the peak memory."""
+    python: str, worker: str, model: Path, repetitions: int = 9
+) -> dict[str, list[float]]:
+    """Repeat the analysis in one process; gives the seconds and processor seconds of each."""
     command = [python, "-c", worker, str(model), str(repetitions)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    measured = json.loads(done.stdout)
-    return measured["seconds"], measured["peak_bytes"]
-
-
-def _help_seconds() -> float:
-    return whole_process([_script("analyze"), "--help"])[0]
+    measured: dict[str, list[float]] = json.loads(done.stdout)
+    return measured
 
 
 def _script(name: str) -> str:
