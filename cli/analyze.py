@@ -35,12 +35,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LAYER",
         help="how the numbers of one layer come about; LAYER as the table or the file names it",
     )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="run the model with onnxruntime and compare every shape, and some receptive fields",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Analyse the file and print or write the report."""
     if arguments.explain is not None and arguments.format != "text":
         raise UsageError("--explain gives text: leave out --format")
+    if arguments.verify:
+        if arguments.format != "text" or arguments.explain is not None:
+            raise UsageError("--verify gives text of its own: leave out --format and --explain")
+        return _verify(arguments)
     # Imported here because it brings in onnx, which `--help` does not need.
     from convlens.analysis import analyze
 
@@ -53,6 +62,26 @@ def run(arguments: argparse.Namespace) -> int:
     except AnalysisError as error:
         raise CommandError(str(error)) from error
     return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    """Compare what was computed with a run; 1 where something differs."""
+    from convlens.analysis.render_text import printable
+    from convlens.analysis.verification import verify
+
+    try:
+        from convlens.cli.runtime import open_session
+        from convlens.server.session import RUNTIME_ERRORS
+    except ImportError as error:
+        raise CommandError("--verify needs onnxruntime: pip install 'convlens[serve]'") from error
+    try:
+        verification = verify(arguments.file, open_session, arguments.batch, arguments.input_size)
+    except AnalysisError as error:
+        raise CommandError(str(error)) from error
+    except RUNTIME_ERRORS as error:
+        raise CommandError(f"{arguments.file}: onnxruntime cannot run it: {error}") from error
+    _write("".join(f"{printable(line)}\n" for line in verification.lines), arguments.output)
+    return 0 if verification.holds else 1
 
 
 def _text(report: "Report", explained: str | None) -> "RenderableType":
