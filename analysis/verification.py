@@ -97,7 +97,7 @@ def verify(
         batch = 1
     tensors = infer_shapes(proto, graph, batch, input_size).tensors
     actual = _run(path, graph, tensors, open_session)
-    differences = list(_shape_differences(tensors, actual))
+    differences = list(shape_differences(tensors, actual))
     bound = {
         name: Tensor(name, tensor.dtype, actual.get(name, tensor.shape))
         for name, tensor in tensors.items()
@@ -116,7 +116,7 @@ def verify(
         except SymbolicShapeError as error:
             skipped.append(f"receptive fields: {error}")
             break
-        differences += _field_differences(sightings, fields, image_axis, lengths[image_axis])
+        differences += field_differences(sightings, fields, image_axis, lengths[image_axis])
         measured += len(local)
     return Verification(
         shapes=len(actual),
@@ -179,8 +179,11 @@ def _with_all_outputs(path: str | Path, graph: Graph) -> "ModelProto":
     return model
 
 
-def _shape_differences(tensors: Tensors, actual: Mapping[str, Shape]) -> Iterator[str]:
-    """Where a run's shape is another; a symbolic dimension must be the same wherever it occurs."""
+def shape_differences(tensors: Tensors, actual: Mapping[str, Shape]) -> Iterator[str]:
+    """Say where a run's shape is not the computed one.
+
+    A dimension that is symbolic still must be the same wherever it occurs.
+    """
     meaning: dict[str, Dim] = {}
     for name, shape in actual.items():
         computed = tensors[name].shape if name in tensors else None
@@ -244,9 +247,17 @@ def _picture_lengths(graph: Graph, fields: Mapping[str, Field]) -> list[int]:
     ]  # fmt: skip
 
 
-def _field_differences(
+def field_differences(
     sightings: Mapping[Unit, Sighting], fields: Mapping[str, Field], image_axis: int, length: int
 ) -> Iterator[str]:
+    """Say where units see something else along an image axis than what was computed.
+
+    Args:
+        sightings: what was seen in a run.
+        fields: what was computed, of the units' tensors.
+        image_axis: along which it was seen.
+        length: of the picture along it.
+    """
     for unit, sighting in sightings.items():
         field = fields[unit.tensor]
         view = field.views[image_axis]
