@@ -18,7 +18,7 @@ test: $(VENV)/dev.stamp ## Run the whole test suite
 	@$(BIN)/python -m pytest -q && echo "make test: passed" || { echo "make test: FAILED"; exit 1; }
 
 test-compose: $(VENV)/dev.stamp ## Build the image, bring the compose file up on a Docker engine, classify through it
-	@$(BIN)/python deploy/test_compose.py
+	@$(BIN)/python -m tests.deploy.compose
 
 check: $(VENV)/dev.stamp $(VENV)-proto/stamp ## Format, lint, types, import directions, protocol stubs
 	$(BIN)/ruff format --check .

@@ -17,6 +17,7 @@ from convlens.analysis.report import Layer, Model, Report, Status, Totals
 from convlens.analysis.shape import Tensor, Tensors
 from convlens.analysis.shapes import InferredShapes, infer_shapes
 from convlens.analysis.transfers import TRANSFERS
+from convlens.analysis.unused import unused_initializers
 
 
 def analyze(
@@ -50,6 +51,8 @@ def analyze(
         layers=layers,
         totals=_totals(layers, peak_activation_bytes(graph, shapes.tensors)),
         notes=(*card_notes, *shapes.notes, *shapes.disputes.values()),
+        declared_inputs=graph.inputs,
+        unused_initializers=unused_initializers(graph),
     )
 
 

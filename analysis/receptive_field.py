@@ -34,6 +34,8 @@ class ReceptiveField:
             where all are aligned. Where strides differ, a position sees what the larger branch
             sees and more, the further from the first position the more.
         complete: whether every path's contribution is known.
+        axes: for each entry of `size`, `stride` and `start` the axis of the picture that it speaks
+            of; (1, 0) after a Transpose of height and width.
     """
 
     size: PerAxis = None
@@ -42,6 +44,7 @@ class ReceptiveField:
     global_since: str | None = None
     misaligned_since: str | None = None
     complete: bool = True
+    axes: tuple[int, ...] = ()
 
     @property
     def aligned(self) -> bool:
@@ -116,7 +119,8 @@ def receptive_field(field: Field | None, graph: Graph) -> ReceptiveField:
     """
     if field is None:
         return ReceptiveField()
-    intervals = [_reported(field, image_axis) for image_axis in _in_tensor_order(field)]
+    axes = _in_tensor_order(field)
+    intervals = [_reported(field, image_axis) for image_axis in axes]
 
     def name(node: int | None) -> str | None:
         return None if node is None else graph.nodes[node].name
@@ -128,6 +132,7 @@ def receptive_field(field: Field | None, graph: Graph) -> ReceptiveField:
         global_since=name(field.global_since),
         misaligned_since=name(field.misaligned_since),
         complete=field.complete,
+        axes=tuple(axes) if any(intervals) else (),
     )
 
 

@@ -1,24 +1,31 @@
 """The report as text: a table that fits a terminal, and is never cut where it goes elsewhere."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from convlens.analysis.interval import Number
-from convlens.analysis.receptive_field import PerAxis, ReceptiveField
-from convlens.analysis.report import Layer, Report
+from convlens.analysis.layer_table import Row, layer_rows, module_rows, shown_name
+from convlens.analysis.report import Report
 from convlens.analysis.shape import Tensor, format_shape
+from convlens.analysis.text_layout import fit, printable
 
 # Wider than any table, so that nothing is cut.
 _UNLIMITED_COLUMNS = 1_000_000
 
 
-def report_text(report: Report) -> RenderableType:
-    """The report for a reader: what the file is, a row a layer, the totals, the notes."""
-    return Group(*_head(report), Text(), _layer_table(report), Text(), *_totals(report))
+def report_text(report: Report, depth: int | None = None) -> RenderableType:
+    """The report for a reader: what the file is, a row a layer, the totals, the notes.
+
+    Args:
+        report: of the model.
+        depth: gives a row a module instead, that many levels down; None gives every layer.
+    """
+    rows = layer_rows(report) if depth is None else module_rows(report, depth)
+    return Group(*heading_lines(report), Text(), _Table(rows), Text(), *total_lines(report))
 
 
 def plain(renderable: RenderableType) -> str:
@@ -26,32 +33,6 @@ def plain(renderable: RenderableType) -> str:
     buffer = io.StringIO()
     Console(file=buffer, width=_UNLIMITED_COLUMNS, color_system=None).print(renderable)
     return "".join(f"{line.rstrip()}\n" for line in buffer.getvalue().splitlines())
-
-
-def printable(text: str) -> str:
-    """The text with everything escaped that would move a terminal's cursor or change its colour."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
-
-
-def shown_name(layer: Layer) -> str:
-    """What a reader knows the layer by: a name made of its module, or else the module itself."""
-    scope = layer.scope or layer.name
-    return printable(layer.name if layer.name.startswith(scope) else scope)
-
-
-def format_axes(values: PerAxis) -> str:
-    """One number where all axes agree, else as 7x5; empty where there is none."""
-    if values is None:
-        return ""
-    texts = ["all" if value is None else format_number(value) for value in values]
-    return texts[0] if len(set(texts)) == 1 else "x".join(texts)
-
-
-def format_number(number: Number) -> str:
-    """An integer with thousands separators, a fraction as 1/2."""
-    return f"{number:,}" if isinstance(number, int) else str(number)
 
 
 def format_bytes(count: int) -> str:
@@ -64,7 +45,8 @@ def format_bytes(count: int) -> str:
     return f"{count / 10**9:,.1f} GB"
 
 
-def _head(report: Report) -> Iterable[Text]:
+def heading_lines(report: Report) -> Iterable[Text]:
+    """What the file is, a line each; its name first."""
     model = report.model
     name = model.card.model.get("name") or model.path
     yield Text.assemble((printable(str(name)), "bold"), _weights(report))
@@ -92,53 +74,42 @@ def _tensor(tensor: Tensor) -> str:
     return f"{printable(tensor.name)} {tensor.dtype}[{printable(format_shape(tensor.shape))}]"
 
 
-def _layer_table(report: Report) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("#", justify="right", style="dim", no_wrap=True)
-    # The one column that may be shortened to fit the terminal.
-    table.add_column("layer", overflow="ellipsis", min_width=10)
-    table.add_column("op", no_wrap=True, style="cyan")
-    table.add_column("output", no_wrap=True)
-    table.add_column("parameters", justify="right", no_wrap=True)
-    table.add_column("MACs", justify="right", no_wrap=True)
-    table.add_column("sees", justify="right", no_wrap=True, style="green")
-    table.add_column("stride", justify="right", no_wrap=True)
-    table.add_column("start", justify="right", no_wrap=True)
-    for layer in report.layers:
-        table.add_row(
-            *map(Text, _cells(layer)), style=None if layer.status == "exact" else "yellow"
-        )
-    return table
+@dataclass(frozen=True)
+class _Table:
+    """The rows, laid out for the width that they are shown at."""
+
+    rows: Sequence[Row]
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        layout = fit(self.rows, options.max_width)
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column, width in zip(layout.columns, layout.widths, strict=True):
+            table.add_column(
+                column.heading,
+                justify="right" if column.numeric else "left",
+                style=_STYLES.get(column.key),
+                no_wrap=True,
+                width=width,
+            )
+        for row, cells in zip(self.rows, layout.cells, strict=True):
+            table.add_row(*map(Text, cells), style=_row_style(row))
+        yield table
+        if layout.dropped:
+            headings = ", ".join(column.heading for column in layout.dropped)
+            yield Text(f"not shown at this width: {headings}", "dim")
 
 
-def _cells(layer: Layer) -> tuple[str, ...]:
-    output = layer.outputs[0].shape if layer.outputs else None
-    parameters = layer.parameters.learnable + layer.parameters.statistics
-    sees = layer.receptive_field
-    return (
-        str(layer.index),
-        shown_name(layer),
-        printable(layer.op_type),
-        printable(format_shape(output)),
-        f"{parameters:,}" if parameters else "",
-        "?" if layer.macs is None else f"{layer.macs:,}" if layer.macs else "",
-        _sees(sees),
-        format_axes(sees.stride),
-        format_axes(sees.start),
-    )
+_STYLES = {"index": "dim", "op": "cyan", "sees": "green"}
 
 
-def _sees(sees: ReceptiveField) -> str:
-    """The receptive field's size, with what must be known of it: all, misaligned, incomplete."""
-    size = format_axes(sees.size)
-    if not sees.complete:
-        return f"{size}+?" if size else "?"
-    if sees.global_since is not None:
-        size = f"{size} + all" if size else "all"
-    return size if sees.aligned or not size else f"{size} ~"
+def _row_style(row: Row) -> str | None:
+    if row.kind == "module":
+        return "bold"
+    return None if row.certain else "yellow"
 
 
-def _totals(report: Report) -> Iterable[Text]:
+def total_lines(report: Report) -> Iterable[Text]:
+    """The sums over all layers, the legend and the notes, a line each."""
     totals = report.totals
     learned = f"{totals.learnable:,} parameters"
     if totals.statistics:
@@ -166,7 +137,7 @@ def _legend(report: Report) -> Iterable[Text]:
     fields = [layer.receptive_field for layer in report.layers]
     if any(sees.global_since for sees in fields):
         since = next(sees.global_since for sees in fields if sees.global_since)
-        first = shown_name(report.layer(since))
+        first = printable(shown_name(report.layer(since)))
         yield Text(f"all: sees the whole picture, first at {first}", "dim")
     if any(not sees.aligned for sees in fields):
         yield Text("~: branches with different strides or centres meet at or before here", "dim")

@@ -1,19 +1,21 @@
 """`convlens analyze FILE.onnx`: report every layer of an ONNX file."""
 
 import argparse
-import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convlens.analysis.errors import AnalysisError
-from convlens.cli.arguments import positive
+from convlens.cli.arguments import picture_size, positive
 from convlens.cli.errors import CommandError, UsageError
+from convlens.cli.output import write, write_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from convlens.analysis.report import Report
+
+
+FORMATS = ("text", "json", "csv", "markdown", "html")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,13 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input-size",
         metavar="HxW",
-        type=_size,
+        type=picture_size,
         help="height and width of the picture (default: the file's)",
     )
     parser.add_argument(
         "--batch", metavar="N", type=positive, help="pictures a batch (default: the file's)"
     )
-    parser.add_argument("--format", choices=("text", "json", "csv"), default="text")
+    parser.add_argument("--format", choices=FORMATS, default="text")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write there, not here")
     parser.add_argument(
         "--explain",
@@ -40,15 +42,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="run the model with onnxruntime and compare every shape, and some receptive fields",
     )
+    parser.add_argument(
+        "--depth",
+        metavar="N",
+        type=positive,
+        help="a row for each module N levels down, in text and Markdown (default: each layer)",
+    )
+    parser.add_argument(
+        "--lint", action="store_true", help="what may be wrong with the network, and who says so"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Analyse the file and print or write the report."""
-    if arguments.explain is not None and arguments.format != "text":
-        raise UsageError("--explain gives text: leave out --format")
+    _check_combination(arguments)
     if arguments.verify:
-        if arguments.format != "text" or arguments.explain is not None:
-            raise UsageError("--verify gives text of its own: leave out --format and --explain")
         return _verify(arguments)
     # Imported here because it brings in onnx, which `--help` does not need.
     from convlens.analysis import analyze
@@ -56,9 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         report = analyze(arguments.file, arguments.batch, arguments.input_size)
         if arguments.format == "text":
-            _write_text(_text(report, arguments.explain), arguments.output)
+            write_text(_text(report, arguments), arguments.output)
         else:
-            _write(_data(report, arguments.format), arguments.output)
+            write(_data(report, arguments), arguments.output)
     except AnalysisError as error:
         raise CommandError(str(error)) from error
     return 0
@@ -66,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     """Compare what was computed with a run; 1 where something differs."""
-    from convlens.analysis.render_text import printable
+    from convlens.analysis.text_layout import printable
     from convlens.analysis.verification import verify
 
     try:
@@ -80,54 +88,59 @@ def _verify(arguments: argparse.Namespace) -> int:
         raise CommandError(str(error)) from error
     except RUNTIME_ERRORS as error:
         raise CommandError(f"{arguments.file}: onnxruntime cannot run it: {error}") from error
-    _write("".join(f"{printable(line)}\n" for line in verification.lines), arguments.output)
+    write("".join(f"{printable(line)}\n" for line in verification.lines), arguments.output)
     return 0 if verification.holds else 1
 
 
-def _text(report: "Report", explained: str | None) -> "RenderableType":
-    from convlens.analysis.explanation import explain
-    from convlens.analysis.render_explanation import explanation_text
+def _check_combination(arguments: argparse.Namespace) -> None:
+    if arguments.verify and (
+        arguments.format != "text" or arguments.explain is not None or arguments.lint
+    ):
+        raise UsageError("--verify gives text of its own: leave out --format, --explain and --lint")
+    if arguments.explain is not None and arguments.format != "text":
+        raise UsageError("--explain gives text: leave out --format")
+    if arguments.explain is not None and arguments.lint:
+        raise UsageError("--explain and --lint are two reports: ask for one of them")
+    if arguments.lint and arguments.format not in ("text", "json"):
+        raise UsageError("--lint gives text or json")
+    if arguments.depth is not None and arguments.format not in ("text", "markdown"):
+        raise UsageError("--depth goes with text and markdown; the other formats hold every layer")
+
+
+def _text(report: "Report", arguments: argparse.Namespace) -> "RenderableType":
+    if arguments.explain is not None:
+        from convlens.analysis.explanation import explain
+        from convlens.analysis.render_explanation import explanation_text
+
+        return explanation_text(explain(report, arguments.explain))
+    if arguments.lint:
+        from convlens.analysis.linter import lint
+        from convlens.analysis.render_findings import findings_text
+
+        return findings_text(lint(report))
     from convlens.analysis.render_text import report_text
 
-    if explained is None:
-        return report_text(report)
-    return explanation_text(explain(report, explained))
+    return report_text(report, arguments.depth)
 
 
-def _data(report: "Report", data_format: str) -> str:
+def _data(report: "Report", arguments: argparse.Namespace) -> str:
+    if arguments.format == "csv":
+        from convlens.analysis.render_csv import report_csv
+
+        return report_csv(report)
+    if arguments.format == "markdown":
+        from convlens.analysis.render_markdown import report_markdown
+
+        return report_markdown(report, arguments.depth)
+    if arguments.format == "html":
+        from convlens.analysis.render_html import report_html
+
+        return report_html(report)
     import json
 
-    from convlens.analysis.render_csv import report_csv
+    value = report.to_json()
+    if arguments.lint:
+        from convlens.analysis.linter import lint
 
-    if data_format == "csv":
-        return report_csv(report)
-    return json.dumps(report.to_json(), indent=2) + "\n"
-
-
-def _write_text(text: "RenderableType", output: Path | None) -> None:
-    """Fit the text to a terminal; write it in full anywhere else."""
-    from rich.console import Console
-
-    from convlens.analysis.render_text import plain
-
-    if output is None and sys.stdout.isatty():
-        Console(highlight=False).print(text)
-    else:
-        _write(plain(text), output)
-
-
-def _write(text: str, output: Path | None) -> None:
-    if output is None:
-        sys.stdout.write(text)
-        return
-    try:
-        output.write_text(text, encoding="utf-8", newline="")
-    except OSError as error:
-        raise CommandError(f"{output}: {error.strerror}") from error
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9]\d{0,8})x([1-9]\d{0,8})", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HxW, as 224x224")
-    return int(match[1]), int(match[2])
+        value["findings"] = [finding.to_json() for finding in lint(report)]
+    return json.dumps(value, indent=2) + "\n"

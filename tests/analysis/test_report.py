@@ -63,6 +63,7 @@ SCHEMA = {
         ),
         int,
     ),
+    "notes": [str],
 }
 
 
