@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from convlens.analysis.kernel_stack import windows_of
-from convlens.analysis.lint import Subject
+from convlens.analysis.linter import Subject
 from convlens.analysis.report import Layer
 from convlens.analysis.sliding_window import SlidingWindow
 

@@ -7,7 +7,7 @@ from math import prod
 from convlens.analysis.coverage import trace_coverage
 from convlens.analysis.interval import Number
 from convlens.analysis.kernel_stack import windows_of
-from convlens.analysis.lint import Problem, Rule, Subject
+from convlens.analysis.linter import Problem, Rule, Subject
 from convlens.analysis.report import Layer
 from convlens.analysis.sliding_window import CONVOLUTIONS, SlidingWindow
 

@@ -1,7 +1,7 @@
 """Receptive fields: the fields of all tensors, and what is reported of each."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from convlens.analysis.field import Field, image_field, straightened
 from convlens.analysis.graph import Graph, Node
@@ -44,7 +44,7 @@ class ReceptiveField:
     global_since: str | None = None
     misaligned_since: str | None = None
     complete: bool = True
-    axes: tuple[int, ...] = ()
+    axes: tuple[int, ...] = field(default=(), compare=False)
 
     @property
     def aligned(self) -> bool:

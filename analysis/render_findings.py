@@ -6,7 +6,7 @@ from itertools import groupby
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from convlens.analysis.lint import Finding
+from convlens.analysis.linter import Finding
 from convlens.analysis.text_layout import printable
 
 _STYLES = {"warning": "bold yellow", "info": "bold cyan"}

@@ -80,13 +80,13 @@ def _needed(texts: dict[str, list[str]], dropped: Sequence[str]) -> int:
     widths["name"] = min(widths["name"], _SHORTEST_NAME)
     if "op" in widths:
         widths["op"] = min(widths["op"], _SHORTEST_OP)
-    return sum(widths.values()) + _GAP * len(widths)
+    return sum(widths.values()) + _GAP * (len(widths) - 1)
 
 
 def _widths(texts: dict[str, list[str]], dropped: Sequence[str], width: int) -> dict[str, int]:
     """The columns' widths; what is missing is taken from names and operators, in turn."""
     widths = _natural(texts, dropped)
-    excess = sum(widths.values()) + _GAP * len(widths) - width
+    excess = sum(widths.values()) + _GAP * (len(widths) - 1) - width
     for key, shortest in (("op", _SHORTEST_OP), ("name", _SHORTEST_NAME), ("output", 6)):
         if key in widths and excess > 0:
             taken = min(excess, max(widths[key] - shortest, 0))

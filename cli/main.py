@@ -16,6 +16,7 @@ from convlens.cli.errors import CommandError
 COMMANDS = {
     "export": ("turn a PyTorch network into a self-describing ONNX file", ("export",)),
     "analyze": ("report every layer of an ONNX file", ()),
+    "compare": ("show what differs between two ONNX files, layer by layer", ()),
     "serve": ("serve a folder of ONNX files over gRPC", ("serve", "serve-gpu")),
     "classify": ("send pictures to a server and print their labels", ("client",)),
     "demo": ("serve the bundled model and classify the bundled pictures", ("serve", "serve-gpu")),

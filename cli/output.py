@@ -16,11 +16,11 @@ def write_text(text: "RenderableType", output: Path | None) -> None:
     Raises:
         CommandError: the file cannot be written.
     """
-    from rich.console import Console
-
     from convlens.analysis.render_text import plain
 
     if output is None and sys.stdout.isatty():
+        from rich.console import Console
+
         Console(highlight=False).print(text)
     else:
         write(plain(text), output)

@@ -7,8 +7,8 @@ import onnx
 import pytest
 
 from convlens.analysis import analyze
-from convlens.analysis.lint import Finding, lint
 from convlens.analysis.lint_rules import RULES
+from convlens.analysis.linter import Finding, lint
 from convlens.analysis.render_findings import findings_text
 from convlens.analysis.render_text import plain
 from tests.analysis.graphs import Array, node, save_graph, weight
