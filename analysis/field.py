@@ -124,8 +124,8 @@ def unknown_field(fields: Sequence[Field], shape: Shape | None) -> Field:
 def mixed(field: Field, axis: int, length: Dim, node: int) -> Field:
     """The field after `node` combined all positions along one axis of the tensor.
 
-    An image axis that the tensor still walks along on another axis widens by the positions that
-    were combined; one that it does not becomes global.
+    An image axis along which the tensor still takes larger steps on another axis, from block to
+    block, widens by the positions that were combined; any other becomes global.
 
     Args:
         field: before the combination.
@@ -142,7 +142,8 @@ def mixed(field: Field, axis: int, length: Dim, node: int) -> Field:
         walked = [digit for digit in combined if digit.image_axis == image_axis]
         offsets = _offsets(walked)
         left = field.walks(image_axis)
-        if not left or offsets is None:
+        largest_step = max((digit.step for digit in left), default=0)
+        if offsets is None or largest_step < max(digit.step for digit in walked):
             field = field.with_view(image_axis, None).made_global(node)
         else:
             positions = span(left)

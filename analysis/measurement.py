@@ -118,7 +118,8 @@ def measure(
     names = list(dict.fromkeys(unit.tensor for unit in units))
     copy = lit_copy(proto, graph, tensors, fields, opset, image_axis, names)
     session = open_session(copy.SerializeToString())
-    seen: dict[Unit, list[int]] = {unit: [] for unit in units}
+    by_tensor = {name: [unit for unit in units if unit.tensor == name] for name in names}
+    lit: dict[str, list[Array]] = {name: [] for name in names}
     pictures = {
         value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
         for value in copy.graph.input
@@ -128,14 +129,14 @@ def measure(
     }
     for row in range(max(shape[axes[name]] for name, shape in pictures.items())):
         feeds = {name: _lit_row(shape, axes[name], row) for name, shape in pictures.items()}
-        outputs = dict(zip(names, session.run(names, feeds), strict=True))
-        for unit in units:
-            if _is_lit(outputs[unit.tensor], unit, fields[unit.tensor]):
-                seen[unit].append(row)
-    return {
-        unit: Sighting(rows[0], rows[-1]) if rows else Sighting(None, None)
-        for unit, rows in seen.items()
-    }
+        for name, values in zip(names, session.run(names, feeds), strict=True):
+            lit[name].append(_are_lit(values, by_tensor[name], fields[name]))
+    sightings: dict[Unit, Sighting] = {}
+    for name, rows in lit.items():
+        for unit, column in zip(by_tensor[name], np.array(rows).T, strict=True):
+            seen = np.flatnonzero(column)
+            sightings[unit] = Sighting(*(map(int, seen[[0, -1]]) if len(seen) else (None, None)))
+    return sightings
 
 
 def _lit_row(shape: tuple[int, ...], axis: int, row: int) -> Array:
@@ -145,8 +146,9 @@ def _lit_row(shape: tuple[int, ...], axis: int, row: int) -> Array:
     return picture
 
 
-def _is_lit(values: Array, unit: Unit, field: Field) -> bool:
-    place: list[slice | int] = [slice(None)] * values.ndim
-    for axis, index in zip(walking_axes(field), unit.index, strict=True):
-        place[axis] = index
-    return bool(values[tuple(place)].any())
+def _are_lit(values: Array, units: Sequence[Unit], field: Field) -> Array:
+    """Whether any channel of each unit is lit."""
+    axes = walking_axes(field)
+    places = np.array([unit.index for unit in units], np.intp).reshape(len(units), -1).T
+    at_units = np.moveaxis(values, axes, range(len(axes)))[tuple(places)]
+    return np.asarray(at_units.reshape(len(units), -1).any(axis=1))

@@ -15,7 +15,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from convlens.analysis.errors import SymbolicShapeError
-from convlens.analysis.field import Field
+from convlens.analysis.field import Field, mixed
 from convlens.analysis.graph import Graph
 from convlens.analysis.operators import (
     COPIES,
@@ -100,10 +100,10 @@ class _Copy:
         return self.add("ReduceMax", [name, listed], output, keepdims=int(keep))
 
     def loses(self, seen: Field, axes: Iterable[int]) -> bool:
-        """Whether no axis walks along the image axis any more once `axes` are mixed."""
-        mixed = set(axes)
-        walking = {a for a in range(len(seen.axes)) if self.image_axis in seen.image_axes(a)}
-        return bool(walking) and walking <= mixed
+        """Whether no path along the image axis stays local once `axes` are mixed."""
+        for axis in axes:
+            seen = mixed(seen, axis, 1, node=0)
+        return seen.views[self.image_axis] is None
 
 
 def lit_copy(

@@ -56,8 +56,7 @@ def concatenated(step: Step) -> Field:
     # Each piece keeps its place, so that only the other axes tell what belongs together.
     pieces = [field.with_axis(axis, (Digit(1),)) for field in step.known_fields]
     field = joined(pieces, step.node.index)
-    first, *rest = (piece.views for piece in pieces)
-    same = all(view is other for views in rest for view, other in zip(first, views, strict=False))
+    same = all(_same_views(piece, pieces[0]) for piece in pieces)
     has_blank_piece = len(step.known_fields) < len([name for name in step.node.inputs if name])
     return replace(
         field.with_axis(axis, (Digit(step.length(axis, rank)),)),
@@ -84,11 +83,15 @@ def _placed_side_by_side(step: Step, axis: int) -> Field:
     ]
     others = [field.with_view(image_axis, None) for field in straight_fields]
     field = joined([other.with_axis(axis, (Digit(1),)) for other in others], step.node.index)
-    if len(straight_fields) > 1:
+    if any(not _same_views(other, others[0]) for other in others):
         # What a piece sees along the other image axes is not what its neighbours see.
         field = field.with_views(View.loosened)
     field = field.with_axis(axis, (Digit(step.length(axis, rank), image_axis),))
     return field.with_view(image_axis, side_by_side(views))
+
+
+def _same_views(first: Field, second: Field) -> bool:
+    return all(one is other for one, other in zip(first.views, second.views, strict=True))
 
 
 def split(step: Step) -> Field:

@@ -18,6 +18,7 @@ from convlens.analysis.measurement import (
     measure,
     position_of,
     units_of,
+    walking_axes,
 )
 from convlens.analysis.model_file import read_model
 from convlens.analysis.receptive_field import trace_fields
@@ -56,6 +57,18 @@ class Verification:
         """Whether nothing differs."""
         return not self.differences
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """For a reader: what agreed, what differs, what could not be compared."""
+        differing = len(self.differences)
+        return (
+            f"compared with a run: {self.shapes} shapes, "
+            f"{self.units} receptive fields of units in {self.layers} layers",
+            *(f"differs: {line}" for line in self.differences),
+            *(f"not compared: {line}" for line in self.not_compared),
+            f"{differing} of them differ" if differing else "all agree",
+        )
+
 
 def verify(
     path: str | Path,
@@ -84,7 +97,7 @@ def verify(
         batch = 1
     tensors = infer_shapes(proto, graph, batch, input_size).tensors
     actual = _run(path, graph, tensors, open_session)
-    differences = list(_shape_differences(tensors, actual))
+    differences = list(shape_differences(tensors, actual))
     bound = {
         name: Tensor(name, tensor.dtype, actual.get(name, tensor.shape))
         for name, tensor in tensors.items()
@@ -92,6 +105,7 @@ def verify(
     opset = max((o.version for o in proto.opset_import if o.domain in ONNX_DOMAINS), default=0)
     fields = trace_fields(graph, bound, opset, exact=True)
     chosen, skipped = _chosen(graph, fields, units)
+    lengths = _picture_lengths(graph, fields)
     measured = 0
     for image_axis in range(max((len(field.views) for field in fields.values()), default=0)):
         local = [unit for unit in chosen if _view(fields[unit.tensor], image_axis) is not None]
@@ -102,7 +116,7 @@ def verify(
         except SymbolicShapeError as error:
             skipped.append(f"receptive fields: {error}")
             break
-        differences += _field_differences(sightings, fields, image_axis)
+        differences += field_differences(sightings, fields, image_axis, lengths[image_axis])
         measured += len(local)
     return Verification(
         shapes=len(actual),
@@ -165,8 +179,11 @@ def _with_all_outputs(path: str | Path, graph: Graph) -> "ModelProto":
     return model
 
 
-def _shape_differences(tensors: Tensors, actual: Mapping[str, Shape]) -> Iterator[str]:
-    """Where a run's shape is another; a symbolic dimension must be the same wherever it occurs."""
+def shape_differences(tensors: Tensors, actual: Mapping[str, Shape]) -> Iterator[str]:
+    """Say where a run's shape is not the computed one.
+
+    A dimension that is symbolic still must be the same wherever it occurs.
+    """
     meaning: dict[str, Dim] = {}
     for name, shape in actual.items():
         computed = tensors[name].shape if name in tensors else None
@@ -216,13 +233,37 @@ def _passes_on(before: Field | None, after: Field) -> bool:
     )
 
 
-def _field_differences(
-    sightings: Mapping[Unit, Sighting], fields: Mapping[str, Field], image_axis: int
+def _picture_lengths(graph: Graph, fields: Mapping[str, Field]) -> list[int]:
+    """The length of each image axis; of the smallest picture where there are several."""
+    pictures = [fields[tensor.name] for tensor in graph.inputs if tensor.name in fields]
+    image_axes = range(max((len(field.views) for field in pictures), default=0))
+    return [
+        min(
+            int(digit.length)
+            for field in pictures
+            for digit in field.walks(image_axis)
+        )
+        for image_axis in image_axes
+    ]  # fmt: skip
+
+
+def field_differences(
+    sightings: Mapping[Unit, Sighting], fields: Mapping[str, Field], image_axis: int, length: int
 ) -> Iterator[str]:
+    """Say where units see something else along an image axis than what was computed.
+
+    Args:
+        sightings: what was seen in a run.
+        fields: what was computed, of the units' tensors.
+        image_axis: along which it was seen.
+        length: of the picture along it.
+    """
     for unit, sighting in sightings.items():
         field = fields[unit.tensor]
         view = field.views[image_axis]
         assert view is not None
+        if _picks_a_channel(field):
+            view = view.loosened()
         position = position_of(unit, field, image_axis)
         expected = _expected(field, unit, image_axis)
         where = f"{unit.tensor}{list(unit.index)}, image axis {image_axis}"
@@ -231,18 +272,25 @@ def _field_differences(
                 f"{where}: sees {_span(sighting)} in a run, "
                 f"and was computed to see {_span(expected)}"
             )
-        elif not _is_covered(sighting, view, position):
-            yield f"{where}: sees {_span(sighting)} in a run, beyond its receptive field"
+        elif not _fits(sighting, view, position, length):
+            yield f"{where}: sees {_span(sighting)} in a run, which is not its receptive field"
+
+
+def _picks_a_channel(field: Field) -> bool:
+    """Whether a unit's index picks one of channels that see less than all of them together."""
+    return field.is_blended and any(len(field.axes[axis]) > 1 for axis in walking_axes(field))
 
 
 def _expected(field: Field, unit: Unit, image_axis: int) -> Sighting | None:
     """What the unit is computed to see of this picture; None where that is known but roughly."""
     found: Sighting | None = None
+    if _picks_a_channel(field):
+        return None
     for axis, view in enumerate(field.views):
-        if view is None or view.extents is None:
-            if axis == image_axis:
-                return None
+        if view is None:
             continue
+        if view.extents is None:
+            return None
         position = position_of(unit, field, axis)
         first, last = int(view.extents.first[position]), int(view.extents.last[position])
         if last < 0:
@@ -253,12 +301,24 @@ def _expected(field: Field, unit: Unit, image_axis: int) -> Sighting | None:
     return found
 
 
-def _is_covered(sighting: Sighting, view: View, position: int) -> bool:
-    if sighting.first is None or sighting.last is None:
-        return True
+def _fits(sighting: Sighting, view: View, position: int, length: int) -> bool:
+    """Whether the formula's interval covers what was seen, and is it where it lies in the picture.
+
+    Args:
+        sighting: what was seen.
+        view: what was computed.
+        position: of the unit.
+        length: of the picture.
+    """
     seen = [(i.start + i.stride * position, i.size) for i in view.intervals]
     begin = min(start for start, _ in seen)
     end = max(start + size for start, size in seen)
+    if sighting.first is None or sighting.last is None:
+        return True
+    if view.is_tight and begin >= 0 and end <= length:
+        return (sighting.first, sighting.last) == (begin, end - 1)
+    if view.is_mirrored:
+        return True
     return begin <= sighting.first and sighting.last < end
 
 

@@ -6,7 +6,7 @@ all positions, so that they are followed only where somebody wants to compare th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
@@ -71,11 +71,14 @@ class View:
             only to be covered by the intervals.
         is_tight: whether an interval that lies in the picture is what is seen there, and does not
             merely cover it.
+        is_mirrored: whether some padding repeats pixels, so that positions whose interval leaves
+            the picture see other pixels instead.
     """
 
     intervals: tuple[Interval, ...]
     extents: Extents | None = None
     is_tight: bool = True
+    is_mirrored: bool = False
 
     @property
     def interval(self) -> Interval:
@@ -97,7 +100,8 @@ class View:
         return View(
             intervals=tuple(interval.through(reach) for interval in self.intervals),
             extents=extents,
-            is_tight=self.is_tight and reach.is_even and reach.border == "nothing",
+            is_tight=self.is_tight and reach.is_even,
+            is_mirrored=self.is_mirrored or reach.border != "nothing",
         )
 
     def frozen(self, length: int | None) -> "View":
@@ -105,11 +109,12 @@ class View:
         extents = None
         if self.extents is not None and length is not None and len(self.extents):
             extents = self.extents.through(strided_reach(0, 0), length)
-        return View(tuple(interval.at(0) for interval in self.intervals), extents, self.is_tight)
+        intervals = tuple(interval.at(0) for interval in self.intervals)
+        return replace(self, intervals=intervals, extents=extents)
 
     def loosened(self) -> "View":
         """The view where positions see at most this."""
-        return View(self.intervals, None, is_tight=False)
+        return replace(self, extents=None, is_tight=False)
 
 
 def are_aligned(views: Sequence[View]) -> bool:
@@ -135,6 +140,7 @@ def united(views: Sequence[View]) -> View:
         tuple(by_stride.values()),
         extents,
         is_tight=len(by_stride) == 1 and all(view.is_tight for view in views),
+        is_mirrored=any(view.is_mirrored for view in views),
     )
 
 
@@ -171,4 +177,9 @@ def side_by_side(pieces: Sequence[tuple[View | None, int]]) -> View | None:
             np.concatenate([part.first for part in whole]),
             np.concatenate([part.last for part in whole]),
         )
-    return View(together.intervals, extents, tight and len(set(moved)) == 1)
+    return View(
+        together.intervals,
+        extents,
+        is_tight=tight and len(set(moved)) == 1,
+        is_mirrored=any(view.is_mirrored for view, _ in pieces if view is not None),
+    )

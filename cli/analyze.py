@@ -38,6 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how the numbers of one layer come about; LAYER as the table or the file names it",
     )
     parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="run the model with onnxruntime and compare every shape, and some receptive fields",
+    )
+    parser.add_argument(
         "--depth",
         metavar="N",
         type=positive,
@@ -51,6 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Analyse the file and print or write the report."""
     _check_combination(arguments)
+    if arguments.verify:
+        return _verify(arguments)
     # Imported here because it brings in onnx, which `--help` does not need.
     from convlens.analysis import analyze
 
@@ -65,7 +72,31 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _verify(arguments: argparse.Namespace) -> int:
+    """Compare what was computed with a run; 1 where something differs."""
+    from convlens.analysis.text_layout import printable
+    from convlens.analysis.verification import verify
+
+    try:
+        from convlens.cli.runtime import open_session
+        from convlens.server.session import RUNTIME_ERRORS
+    except ImportError as error:
+        raise CommandError("--verify needs onnxruntime: pip install 'convlens[serve]'") from error
+    try:
+        verification = verify(arguments.file, open_session, arguments.batch, arguments.input_size)
+    except AnalysisError as error:
+        raise CommandError(str(error)) from error
+    except RUNTIME_ERRORS as error:
+        raise CommandError(f"{arguments.file}: onnxruntime cannot run it: {error}") from error
+    write("".join(f"{printable(line)}\n" for line in verification.lines), arguments.output)
+    return 0 if verification.holds else 1
+
+
 def _check_combination(arguments: argparse.Namespace) -> None:
+    if arguments.verify and (
+        arguments.format != "text" or arguments.explain is not None or arguments.lint
+    ):
+        raise UsageError("--verify gives text of its own: leave out --format, --explain and --lint")
     if arguments.explain is not None and arguments.format != "text":
         raise UsageError("--explain gives text: leave out --format")
     if arguments.explain is not None and arguments.lint:

@@ -7,9 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+import onnx
 import pytest
 
-from tests.analysis.graphs import save_lenet5
+from tests.analysis.graphs import node, save_graph, save_lenet5
 
 ANALYZE = str(Path(sys.executable).with_name("analyze"))
 
@@ -229,3 +230,31 @@ def test_a_pipe_does_not_wait_for_rich(lenet5: Path) -> None:
     )
     command = [sys.executable, "-c", script, str(lenet5)]
     assert subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_verify_says_what_a_run_confirmed(lenet5: Path) -> None:
+    result = _analyze(lenet5, "--verify")
+
+    assert result.returncode == 0
+    assert result.stdout.splitlines()[0].startswith("compared with a run: 12 shapes, ")
+    assert result.stdout.splitlines()[-1] == "all agree"
+
+
+def test_verify_fails_where_a_shape_differs(tmp_path: Path) -> None:
+    path = save_graph(tmp_path / "m.onnx", [node("Relu", "x", "y")], {}, (1, 1, "h", 8))
+    model = onnx.load(path)
+    wrong = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, (1, 1, 8, "h"))
+    model.graph.output[0].CopyFrom(wrong)
+    onnx.save_model(model, path)
+    result = _analyze(path, "--verify", "--input-size", "6x8")
+
+    assert result.returncode == 1
+    assert "differs: y: the shape is 1,1,6,8 in a run" in result.stdout
+
+
+def test_verify_without_a_size_says_which_option_gives_it(tmp_path: Path) -> None:
+    path = save_graph(tmp_path / "m.onnx", [node("Relu", "x", "y")], {}, (1, 1, "h", "w"))
+    result = _analyze(path, "--verify")
+
+    assert result.returncode == 1
+    assert "--input-size" in result.stderr

@@ -1,0 +1,161 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from torch import nn
+from torchvision import models
+from torchvision.models.convnext import CNBlockConfig
+from torchvision.models.efficientnet import MBConvConfig
+from torchvision.models.resnet import BasicBlock
+
+from convlens.analysis.errors import VerificationError
+from convlens.analysis.graph_reader import read_graph
+from convlens.analysis.measurement import Sighting, Unit
+from convlens.analysis.reach import strided_reach
+from convlens.analysis.receptive_field import trace_fields
+from convlens.analysis.shapes import infer_shapes
+from convlens.analysis.verification import field_differences, verify
+from convlens.cli.runtime import open_session
+from tests.analysis.conftest import export
+from tests.analysis.graphs import node, save_graph, weight
+from tests.analysis.random_graphs import RandomNetwork, random_networks
+
+_ALL = 10**6
+
+
+@settings(
+    max_examples=100,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(network=random_networks())
+def test_every_unit_of_a_random_network_sees_what_was_computed(
+    tmp_path: Path, network: RandomNetwork
+) -> None:
+    verification = verify(network.save(tmp_path / "m.onnx"), open_session, units=_ALL)
+
+    assert verification.differences == ()
+    assert verification.not_compared == ()
+
+
+def _residual_network() -> nn.Module:
+    network: nn.Module = models.ResNet(BasicBlock, [1, 1, 1, 1], num_classes=5)
+    return network
+
+
+def _dense_network() -> nn.Module:
+    network: nn.Module = models.DenseNet(
+        growth_rate=4, block_config=(2, 2), num_init_features=8, num_classes=5
+    )
+    return network
+
+
+def _convnext() -> nn.Module:
+    network: nn.Module = models.ConvNeXt(
+        [CNBlockConfig(8, 16, 1), CNBlockConfig(16, None, 1)], num_classes=5
+    )
+    return network
+
+
+def _efficientnet() -> nn.Module:
+    settings = [
+        MBConvConfig(1, 3, 1, 32, 16, 1, 0.5, 1.0),
+        MBConvConfig(6, 5, 2, 16, 24, 1, 0.5, 1),
+    ]
+    network: nn.Module = models.EfficientNet(settings, dropout=0.0, num_classes=5)
+    return network
+
+
+def _shufflenet() -> nn.Module:
+    network: nn.Module = models.ShuffleNetV2([2, 1, 1], [8, 16, 32, 64, 64], num_classes=5)
+    return network
+
+
+def _squeezenet() -> nn.Module:
+    network: nn.Module = models.SqueezeNet("1_1", num_classes=5)
+    return network
+
+
+@pytest.mark.parametrize(
+    "build",
+    [_residual_network, _dense_network, _convnext, _efficientnet, _shufflenet, _squeezenet],
+)
+def test_a_small_network_of_each_family_is_as_computed(
+    tmp_path: Path, build: Callable[[], nn.Module]
+) -> None:
+    path = export(build(), (2, 3, 48, 48), tmp_path / "m.onnx")
+    verification = verify(path, open_session)
+
+    assert verification.differences == ()
+    assert verification.not_compared == ()
+    assert verification.shapes > 20
+    assert verification.units > 50
+
+
+def test_lenet5_is_as_computed(lenet5: Path) -> None:
+    verification = verify(lenet5, open_session)
+
+    assert verification.holds
+    assert verification.shapes == 12
+
+
+def test_a_wrong_receptive_field_is_noticed(tmp_path: Path) -> None:
+    nodes = [node("Conv", "x w", "y", pads=[1, 1, 1, 1])]
+    path = save_graph(tmp_path / "m.onnx", nodes, {"w": weight(1, 1, 3, 3)}, (1, 1, 8, 8))
+    graph = read_graph(onnx.load(path).graph)
+    tensors = infer_shapes(onnx.load(path), graph).tensors
+    right = trace_fields(graph, tensors, exact=True)
+    view = right["y"].views[0]
+    assert view is not None
+    wrong = {"y": right["y"].with_view(0, view.through(strided_reach(-1), 8))}
+    centre = {Unit("y", (4, 4)): Sighting(3, 5)}
+
+    assert list(field_differences(centre, right, 0, 8)) == []
+    assert list(field_differences(centre, wrong, 0, 8)) == [
+        "y[4, 4], image axis 0: sees pixels 3 to 5 in a run, and was computed to see pixels 2 to 4"
+    ]
+
+
+def test_a_wrong_shape_is_noticed(tmp_path: Path) -> None:
+    path = save_graph(tmp_path / "m.onnx", [node("Relu", "x", "y")], {}, (1, 1, "h", 8))
+    model = onnx.load(path)
+    wrong = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, (1, 1, 8, "h"))
+    model.graph.output[0].CopyFrom(wrong)
+    onnx.save_model(model, path)
+
+    assert verify(path, open_session, input_size=(6, 8)).differences == (
+        "y: the shape is 1,1,6,8 in a run, and was computed as 1,1,8,6",
+    )
+
+
+def test_units_in_the_padding_see_nothing_and_agree(tmp_path: Path) -> None:
+    pads = np.array([0, 0, 3, 0, 0, 0, 0, 2], dtype=np.int64)
+    path = save_graph(
+        tmp_path / "m.onnx", [node("Pad", "x pads", "y")], {"pads": pads}, (1, 1, 5, 6)
+    )
+    assert verify(path, open_session, units=_ALL).holds
+
+
+def test_a_symbolic_picture_must_be_given_a_size(tmp_path: Path) -> None:
+    path = save_graph(tmp_path / "m.onnx", [node("Relu", "x", "y")], {}, ("n", 1, "h", "w"))
+
+    with pytest.raises(VerificationError, match="--input-size"):
+        verify(path, open_session)
+    assert verify(path, open_session, input_size=(5, 7)).holds
+
+
+def test_what_is_not_understood_is_said_not_to_be_compared(tmp_path: Path) -> None:
+    nodes = [node("GridSample", "x grid", "strange"), node("Relu", "strange", "y")]
+    weights = {"grid": weight(1, 8, 8, 2)}
+    path = save_graph(tmp_path / "m.onnx", nodes, weights, (1, 1, 8, 8))
+    verification = verify(path, open_session)
+
+    assert verification.holds
+    assert verification.not_compared == (
+        "the receptive fields of 1 layers, strange the first of them",
+    )
