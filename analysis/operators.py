@@ -33,3 +33,27 @@ REDUCTIONS = frozenset({
     "ArgMax", "ArgMin", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax",
     "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare",
 })  # fmt: skip
+
+COMPARISONS = frozenset({
+    "And", "Equal", "Greater", "GreaterOrEqual", "IsInf", "IsNaN", "Less", "LessOrEqual", "Not",
+    "Or", "Xor",
+})  # fmt: skip
+
+# Operators of onnxruntime's own domain, and of ONNX's for quantised networks, with the operator
+# whose arithmetic they do.
+QUANTISED_TWINS = {
+    "ConvInteger": "Conv",
+    "MatMulInteger": "MatMul",
+    "QLinearConv": "Conv",
+    "QLinearMatMul": "MatMul",
+    "com.microsoft::DynamicQuantizeMatMul": "MatMul",
+    "com.microsoft::FusedConv": "Conv",
+    "com.microsoft::FusedGemm": "Gemm",
+    "com.microsoft::FusedMatMul": "MatMul",
+    "com.microsoft::MatMulIntegerToFloat": "MatMul",
+    "com.microsoft::MatMulNBits": "MatMul",
+    "com.microsoft::QGemm": "Gemm",
+    "com.microsoft::QLinearAveragePool": "AveragePool",
+    "com.microsoft::QLinearConv": "Conv",
+    "com.microsoft::QLinearGlobalAveragePool": "GlobalAveragePool",
+}
