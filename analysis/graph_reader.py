@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convlens.analysis.graph import Graph, Node, StoredTensor
+from convlens.analysis.graph_order import in_order
 from convlens.analysis.shape import Dim, Shape, Tensor
 
 if TYPE_CHECKING:
@@ -38,7 +39,11 @@ _CONSTANT_DTYPES = {
 
 
 def read_graph(proto: "GraphProto") -> Graph:
-    """Turn a GraphProto into a Graph; shapes are those that the file declares."""
+    """Turn a GraphProto into a Graph; shapes are those that the file declares.
+
+    Raises:
+        GraphError: its operators wait for each other in a circle.
+    """
     initializers = [_stored(tensor, text(tensor.name)) for tensor in proto.initializer]
     initializers += [
         _stored_sparse(sparse, text(sparse.values.name)) for sparse in proto.sparse_initializer
@@ -56,7 +61,7 @@ def read_graph(proto: "GraphProto") -> Graph:
             tensor for tensor in map(read_tensor, proto.input) if tensor.name not in stored
         ),
         outputs=tuple(read_tensor(value) for value in proto.output),
-        nodes=tuple(nodes),
+        nodes=in_order(nodes),
         stored=stored,
     )
 

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 # What the dimensions of a picture are called where they are to be symbolic: the batch, and the
 # spatial axes by how many there are.
-_BATCH = "N"
+BATCH_SYMBOL = "N"
 _SPATIAL = {1: ("W",), 2: ("H", "W"), 3: ("D", "H", "W")}
+SYMBOLS = (BATCH_SYMBOL, "D", "H", "W")
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def _wanted_dims(
     rank = len(tensor.shape or ())
     wanted: dict[int, Dim] = {}
     if symbolic and rank - 2 in _SPATIAL:
-        wanted = {0: _BATCH, **dict(enumerate(_SPATIAL[rank - 2], start=2))}
+        wanted = {0: BATCH_SYMBOL, **dict(enumerate(_SPATIAL[rank - 2], start=2))}
     if batch is not None and rank > 0:
         wanted[0] = batch
     if input_size is not None and rank == len(input_size) + 2:

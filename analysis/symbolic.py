@@ -327,13 +327,18 @@ def _writing_order(term: tuple[Monomial, Coefficient]) -> tuple[int, str]:
     return -sum(power for _, power in monomial), "*".join(atom.text for atom, _ in monomial)
 
 
+def _atom_order(item: tuple[Atom, int]) -> tuple[bool, str]:
+    """Names before formulas."""
+    return not isinstance(item[0], Symbol), item[0].text
+
+
 def _product(left: Monomial, right: Monomial) -> Monomial:
     if not left or not right:
         return left or right
     powers = dict(left)
     for atom, power in right:
         powers[atom] = powers.get(atom, 0) + power
-    return tuple(sorted(powers.items(), key=lambda item: item[0].text))
+    return tuple(sorted(powers.items(), key=_atom_order))
 
 
 def _quotient(dividend: Monomial, divisor: Monomial) -> Monomial | None:

@@ -80,7 +80,7 @@ def test_sizes_are_written_as_the_formula_of_a_window_gives_them() -> None:
     assert str(twice) == "floor((H - 1)/4) + 1"
     assert str((H + 2 * 2 - 11) // 4 + 1) == "floor((H - 7)/4) + 1"
     assert str((H - 2) // 2 + 1) == "floor(H/2)"
-    assert str(64 * once * N) == "64*(floor((H - 1)/2) + 1)*N"
+    assert str(64 * once * N) == "64*N*(floor((H - 1)/2) + 1)"
 
 
 @pytest.mark.parametrize(
