@@ -21,7 +21,7 @@ from convlens.analysis.operators import (
 from convlens.analysis.shape import Dim, Tensors, shape_of, size_at_one
 from convlens.analysis.shape_functions import einsum_terms
 from convlens.analysis.shape_pass import Body
-from convlens.analysis.shape_step import Counts
+from convlens.analysis.shape_step import Counts, common_size
 from convlens.analysis.sliding_window import POOLINGS, sliding_windows
 from convlens.analysis.symbolic import Count, evaluate, product
 
@@ -216,9 +216,13 @@ def _macs(
         case "ConvTranspose":
             return conv_transpose_macs(data, weight)
         case "Gemm":
-            return gemm_macs(data, output, trans_a=bool(node.attributes.get("transA", 0)))
+            columns = data[0 if node.attributes.get("transA", 0) else -1]
+            rows = weight[-1 if node.attributes.get("transB", 0) else 0]
+            return gemm_macs((1, common_size([columns, rows])), output)
         case _:
-            return matmul_macs(data, output)
+            # Where a picture's size is symbolic, the weight says what it must come to.
+            rows = weight[-2] if len(weight) > 1 else weight[-1]
+            return matmul_macs((common_size([data[-1], rows]),), output)
 
 
 def _attention(node: Node, inputs: Sequence[Counts | None]) -> Cost:

@@ -7,6 +7,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from convlens.analysis.convention import ConventionTotals
 from convlens.analysis.interval import Number
 from convlens.analysis.receptive_field import PerAxis, ReceptiveField
 from convlens.analysis.report import Layer, Report
@@ -121,11 +122,17 @@ def _cells(layer: Layer) -> tuple[str, ...]:
         printable(layer.op_type),
         printable(format_shape(output)),
         f"{parameters:,}" if parameters else "",
-        "?" if layer.macs is None else f"{layer.macs:,}" if layer.macs else "",
+        _macs(layer),
         _sees(sees),
         format_axes(sees.stride),
         format_axes(sees.start),
     )
+
+
+def _macs(layer: Layer) -> str:
+    if layer.formulas is not None and layer.macs != 0:
+        return printable(layer.formulas.macs or "?")
+    return "?" if layer.macs is None else f"{layer.macs:,}" if layer.macs else ""
 
 
 def _sees(sees: ReceptiveField) -> str:
@@ -151,14 +158,30 @@ def _totals(report: Report) -> Iterable[Text]:
             f", {folded} BatchNormalizations being folded into their Conv"
         )
     yield Text(f"{learned}, {stored}")
-    yield Text(f"{totals.macs:,} MACs, {totals.flops:,} FLOPs")
-    yield Text(f"{format_bytes(totals.peak_activation_bytes)} of activations alive at the peak")
-    if report.symbols:
+    if totals.formulas is None:
+        yield Text(f"{totals.macs:,} MACs, {totals.flops:,} FLOPs")
+        yield Text(f"{format_bytes(totals.peak_activation_bytes)} of activations alive at the peak")
+    else:
+        yield Text(printable(f"MACs: {totals.formulas.macs}"))
+        yield Text(printable(f"FLOPs: {totals.formulas.flops}"))
+        peak = printable(
+            f"bytes of activations alive at the peak: {totals.formulas.activation_bytes}"
+        )
+        yield Text(peak)
+    if report.symbols and totals.formulas is None:
         symbols = ", ".join(map(printable, report.symbols))
         yield Text(f"{symbols} counted as 1 in MACs, FLOPs and bytes", "dim")
     yield from _legend(report)
     for note in report.notes:
         yield Text(f"note: {printable(note)}", "yellow")
+
+
+def convention_text(totals: ConventionTotals) -> Text:
+    """A model's totals as another tool counts them, and how they differ from ours."""
+    return Text(
+        f"{totals.convention}: {totals.parameters:,} parameters, {totals.operations:,} "
+        f"{totals.unit}: {totals.explanation}"
+    )
 
 
 def _legend(report: Report) -> Iterable[Text]:

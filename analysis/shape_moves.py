@@ -75,7 +75,7 @@ def _split(step: ShapeStep) -> Shapes:
         return None
     axis = step.attribute("axis", 0) % len(data)
     if parts is None:
-        count = step.attribute("num_outputs") or len(step.node.outputs)
+        count = len(step.node.outputs)
         # All are equal but the last, which may be smaller.
         each = -floor_quotient(-data[axis], count)
         parts = [each] * (count - 1) + [data[axis] - each * (count - 1)]

@@ -13,7 +13,7 @@ from convlens.analysis.shape import Shape, Tensor, Tensors, format_shape
 from convlens.analysis.shape_functions import output_shapes
 from convlens.analysis.shape_step import Counts, ShapeStep, Values
 from convlens.analysis.shape_values import fold, stored_values
-from convlens.analysis.symbolic import Count, evaluate, is_bounded, symbol
+from convlens.analysis.symbolic import Count, Expression, evaluate, is_bounded, symbol
 
 # No operator makes a tensor of more axes; the shapes of hostile files do.
 _MAX_RANK = 32
@@ -120,7 +120,7 @@ class ShapePass:
             theirs = asked[index]
         shape = theirs.shape
         if own is not None and len(own) <= _MAX_RANK:
-            shape = tuple(to_dim(dim) if is_bounded(dim) else "?" for dim in own)
+            shape = tuple(map(_dim, own))
             self._dispute(node, name, shape, theirs.shape)
             if theirs.shape is not None and len(theirs.shape) == len(shape):
                 # What the formula could only give a name, onnx may know.
@@ -284,6 +284,13 @@ def _counts(shape: Shape | None) -> Counts | None:
 
 def _dims(shape: Counts) -> Shape:
     return tuple(map(to_dim, shape))
+
+
+def _dim(count: Count) -> int | str:
+    """The dimension; what a damaged file makes of one, as a negative number, is not known."""
+    if isinstance(count, Expression | int) and is_bounded(count):
+        return to_dim(count) if isinstance(count, Expression) or count >= 0 else "?"
+    return "?"
 
 
 def _is_unknown(dim: int | str) -> bool:

@@ -88,6 +88,8 @@ def _map(function: Callable[..., Any]) -> Callable[[ShapeStep], Values | None]:
         values = step.all_values
         if values is None:
             return None
+        if prod(np.broadcast_shapes(*(array.shape for array in values))) > MAX_ENTRIES:
+            return None
         arrays = np.broadcast_arrays(*values)
         entries = [function(*row) for row in zip(*(a.ravel() for a in arrays), strict=True)]
         return None if None in entries else _array(entries, arrays[0].shape)
@@ -306,6 +308,7 @@ _FOLDS: Mapping[str, Callable[[ShapeStep], Values | None]] = {
     "Not": _map(lambda entry: not entry),
     "Or": _map(lambda left, right: left or right),
     "Range": _range,
+    "Reciprocal": _map(lambda entry: 1 / Fraction(entry)),
     "ReduceMax": _reduce(_extreme(greatest)),
     "ReduceMin": _reduce(_extreme(least)),
     "ReduceProd": _reduce(lambda *entries: product(entries)),

@@ -28,6 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", metavar="N", type=positive, help="pictures a batch (default: the file's)"
     )
+    parser.add_argument(
+        "--symbolic",
+        action="store_true",
+        help="shapes, MACs and memory as formulas in N, H and W, where no number is given for them",
+    )
+    parser.add_argument(
+        "--convention",
+        choices=("torchvision", "fvcore", "flops", "onnx-tool"),
+        help="state the totals as that tool counts them too, and how the two differ",
+    )
     parser.add_argument("--format", choices=("text", "json", "csv"), default="text")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write there, not here")
     parser.add_argument(
@@ -41,38 +51,52 @@ def run(arguments: argparse.Namespace) -> int:
     """Analyse the file and print or write the report."""
     if arguments.explain is not None and arguments.format != "text":
         raise UsageError("--explain gives text: leave out --format")
+    if arguments.convention is not None and arguments.format == "csv":
+        raise UsageError("--convention states totals, and CSV has none: leave out --format csv")
     # Imported here because it brings in onnx, which `--help` does not need.
     from convlens.analysis import analyze
 
     try:
-        report = analyze(arguments.file, arguments.batch, arguments.input_size)
+        report = analyze(
+            arguments.file, arguments.batch, arguments.input_size, symbolic=arguments.symbolic
+        )
         if arguments.format == "text":
-            _write_text(_text(report, arguments.explain), arguments.output)
+            text = _text(report, arguments.explain, arguments.convention)
+            _write_text(text, arguments.output)
         else:
-            _write(_data(report, arguments.format), arguments.output)
+            _write(_data(report, arguments.format, arguments.convention), arguments.output)
     except AnalysisError as error:
         raise CommandError(str(error)) from error
     return 0
 
 
-def _text(report: "Report", explained: str | None) -> "RenderableType":
+def _text(report: "Report", explained: str | None, convention: str | None) -> "RenderableType":
+    from rich.console import Group
+
+    from convlens.analysis.convention import in_convention
     from convlens.analysis.explanation import explain
     from convlens.analysis.render_explanation import explanation_text
-    from convlens.analysis.render_text import report_text
+    from convlens.analysis.render_text import convention_text, report_text
 
+    if explained is None and convention is not None:
+        return Group(report_text(report), convention_text(in_convention(report, convention)))
     if explained is None:
         return report_text(report)
     return explanation_text(explain(report, explained))
 
 
-def _data(report: "Report", data_format: str) -> str:
+def _data(report: "Report", data_format: str, convention: str | None) -> str:
     import json
 
+    from convlens.analysis.convention import in_convention
     from convlens.analysis.render_csv import report_csv
 
     if data_format == "csv":
         return report_csv(report)
-    return json.dumps(report.to_json(), indent=2) + "\n"
+    content = report.to_json()
+    if convention is not None:
+        content["convention"] = in_convention(report, convention).to_json()
+    return json.dumps(content, indent=2) + "\n"
 
 
 def _write_text(text: "RenderableType", output: Path | None) -> None:
