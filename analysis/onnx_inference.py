@@ -13,7 +13,7 @@ from convlens.analysis.shape_step import Values
 from convlens.analysis.symbolic import Expression
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto, TensorProto, TypeProto
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto
 
 
 def infer_model(proto: "ModelProto") -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -22,12 +22,24 @@ def infer_model(proto: "ModelProto") -> tuple[dict[str, Tensor], tuple[str, ...]
 
     notes: tuple[str, ...] = ()
     try:
-        proto = infer_shapes(proto, data_prop=True)
+        if not _demands_too_much(proto.graph):
+            proto = infer_shapes(proto, data_prop=True)
     except (InferenceError, ValueError) as error:
         reason = " ".join(str(error).split())
         notes = (f"onnx's shape inference failed, only declared shapes are known: {reason}",)
     values = (*proto.graph.input, *proto.graph.output, *proto.graph.value_info)
     return {tensor.name: tensor for tensor in map(read_tensor, values)}, notes
+
+
+def _demands_too_much(graph: "GraphProto") -> bool:
+    """Whether a Split asks for more parts than it has outputs: onnx would make room for them."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "num_outputs" and attribute.i > len(node.output):
+                return True
+            if attribute.HasField("g") and _demands_too_much(attribute.g):
+                return True
+    return False
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,8 @@ class OnnxInference:
         from onnx import checker, defs, shape_inference
 
         if "::" in node.op_type or not defs.has(node.op_type):
+            return ()
+        if node.op_type == "Split" or node.bodies:
             return ()
         types = {
             tensor.name: type_proto

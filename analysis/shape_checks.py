@@ -40,7 +40,9 @@ def _check_reshape(node: Node, graph: Graph, tensors: Tensors) -> None:
     if node.op_type != "Reshape" or data is None or target is None or target.values is None:
         return
     # A 0 copies a dimension of the input and a -1 takes what is left.
-    wanted = [int(dim) for dim in target.values.ravel() if dim > 0]
+    if target.values.dtype.kind != "i":
+        return
+    wanted = [dim for dim in target.values.ravel().tolist() if dim > 0]
     have = prod(dim for dim in data if isinstance(dim, int))
     all_known = all(isinstance(dim, int) for dim in data)
     if all_known and have % prod(wanted):

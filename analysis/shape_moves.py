@@ -28,6 +28,8 @@ def _flatten(step: ShapeStep) -> Shapes:
     if data is None:
         return None
     axis = step.attribute("axis", 1)
+    if not -len(data) <= axis <= len(data):
+        raise ValueError("a Flatten behind the last axis")
     axis += len(data) if axis < 0 else 0
     return [(product(data[:axis]), product(data[axis:]))]
 

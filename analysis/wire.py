@@ -47,8 +47,8 @@ SMALL_MESSAGE_BYTES = 4096
 # What is left of a large network without its payloads is a few MB.
 MAX_STRIPPED_BYTES = 256 * 2**20
 
-# Enough for a network of 100,000 operators; a file of nothing but tiny fields would take minutes.
-MAX_FIELDS = 4_000_000
+# Enough for hundreds of thousands of operators; a file of tiny fields alone would take minutes.
+MAX_FIELDS = 1_000_000
 
 # The limit that protobuf's own parsers set.
 MAX_DEPTH = 100
