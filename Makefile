@@ -21,7 +21,7 @@ test-sweep: $(VENV)/dev.stamp ## Compare every model of the six families with wh
 	@$(BIN)/python -m pytest -q -m sweep
 
 test-compose: $(VENV)/dev.stamp ## Build the image, bring the compose file up on a Docker engine, classify through it
-	@$(BIN)/python deploy/test_compose.py
+	@$(BIN)/python -m tests.deploy.compose
 
 check: $(VENV)/dev.stamp $(VENV)-proto/stamp ## Format, lint, types, import directions, protocol stubs
 	$(BIN)/ruff format --check .

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from convlens.analysis.analyzer import analyze
     from convlens.analysis.card import ModelCard
+    from convlens.analysis.comparison import compare
     from convlens.analysis.errors import AnalysisError
     from convlens.analysis.explanation import explain
+    from convlens.analysis.linter import lint
     from convlens.analysis.model_file import read_metadata
     from convlens.analysis.receptive_field import ReceptiveField
     from convlens.analysis.report import Layer, Report, Totals
@@ -29,7 +31,9 @@ _MODULES = {
     "Report": "report",
     "Totals": "report",
     "analyze": "analyzer",
+    "compare": "comparison",
     "explain": "explanation",
+    "lint": "linter",
     "read_metadata": "model_file",
 }
 
@@ -41,7 +45,9 @@ __all__ = [
     "Report",
     "Totals",
     "analyze",
+    "compare",
     "explain",
+    "lint",
     "read_metadata",
 ]
 

@@ -25,6 +25,7 @@ from convlens.analysis.shape import Tensor, Tensors
 from convlens.analysis.shapes import BATCH_SYMBOL, SYMBOLS, InferredShapes, infer_shapes
 from convlens.analysis.symbolic import Count, evaluate
 from convlens.analysis.transfers import TRANSFERS
+from convlens.analysis.unused import unused_initializers
 
 # The side of the picture that most classifiers are made for.
 _USUAL_SIZE = 224
@@ -55,8 +56,8 @@ def analyze(
     proto = inline_functions(file.proto)
     graph = read_graph(proto.graph)
     shapes = infer_shapes(proto, graph, batch, input_size, symbolic=symbolic)
-    fields = trace_fields(graph, shapes.tensors)
     model, card_notes = _model(file)
+    fields = trace_fields(graph, shapes.tensors, model.opset)
     parameters = count_parameters(graph, _folded_parameters(model.card))
     layers = tuple(
         _layer(node, graph, shapes, fields, node_parameters, symbolic=symbolic)
@@ -72,6 +73,8 @@ def analyze(
         layers=layers,
         totals=totals,
         notes=(*card_notes, *graph_notes(graph), *shapes.notes, *shapes.disputes.values()),
+        declared_inputs=graph.inputs,
+        unused_initializers=unused_initializers(graph),
     )
 
 

@@ -83,7 +83,14 @@ def _cost(
 ) -> Cost:
     if bodies:
         return _cost_of_bodies(node, bodies, read)
+    try:
+        return _cost_of_operator(node, tensors, read)
+    except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError):
+        # Attributes and shapes that contradict each other, as in a damaged file.
+        return Cost(None, None)
 
+
+def _cost_of_operator(node: Node, tensors: Tensors, read: Callable[[Dim], Count]) -> Cost:
     def shape(name: str) -> Counts | None:
         found = shape_of(name, tensors)
         return None if found is None else tuple(map(read, found))

@@ -7,7 +7,10 @@ AnalysisError
 ├── CardError           the file's own metadata contradicts the model card's format
 ├── LayerNotFoundError  no layer has the name that was asked for
 ├── InputSizeError      the network cannot take a picture of that size
-└── SymbolicShapeError  a number was asked of a shape that is not fully known
+├── ComparisonError     two networks are too large to be compared
+├── MissingPackageError an optional package that was asked for is not installed
+├── SymbolicShapeError  a number was asked of a shape that is not fully known
+└── VerificationError   the model cannot be run, so that nothing can be compared
 """
 
 
@@ -39,5 +42,17 @@ class InputSizeError(AnalysisError):
     """The network cannot take a picture of that size."""
 
 
+class ComparisonError(AnalysisError):
+    """Two networks are too large to be compared."""
+
+
+class MissingPackageError(AnalysisError):
+    """An optional package that was asked for is not installed."""
+
+
 class SymbolicShapeError(AnalysisError):
     """A number was asked of a shape that is not fully known."""
+
+
+class VerificationError(AnalysisError):
+    """The model cannot be run, so that nothing can be compared with a run."""

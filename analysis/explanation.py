@@ -6,10 +6,11 @@ from math import prod
 from typing import TypeVar
 
 from convlens.analysis.interval import Number
+from convlens.analysis.kernel_stack import KernelStack, kernel_stack, windows_of
 from convlens.analysis.parameters import Parameters
 from convlens.analysis.report import Layer, Report
 from convlens.analysis.shape import Dim, Shape, elements, fixed
-from convlens.analysis.sliding_window import SlidingWindow, sliding_windows
+from convlens.analysis.sliding_window import SlidingWindow
 
 T = TypeVar("T")
 
@@ -60,7 +61,7 @@ class Derivation:
     """How the receptive field has grown from the pixel to the layer, along one axis or several.
 
     Attributes:
-        axes: their names, as "height".
+        axes: their names in the picture, as "height".
         growths: those layers of the deciding path that change size or stride; `added` sums up to
             the last size less one.
     """
@@ -71,20 +72,27 @@ class Derivation:
 
 @dataclass(frozen=True)
 class DenseAlternative:
-    """The fully connected layer between the same two maps.
+    """The layers between the same two maps that share no weights.
 
     Attributes:
         inputs: values of one input map, all channels.
         outputs: values of one output map, all channels.
+        kernel_weights: that one output of the convolution reads.
     """
 
     inputs: int
     outputs: int
+    kernel_weights: int
 
     @property
     def weights(self) -> int:
-        """One for each pair of an input and an output."""
+        """Of the fully connected layer: one for each pair of an input and an output."""
         return self.inputs * self.outputs
+
+    @property
+    def local_weights(self) -> int:
+        """Of the locally connected layer, which has a kernel of its own at every position."""
+        return self.outputs * self.kernel_weights
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,7 @@ class Explanation:
         parameter_terms: what is summed to the learnable parameters, as ("16 x 6 x 5 x 5 weights",
             2400).
         dense: None where the layer is no convolution or its maps' sizes are not known.
+        stack: the stack of kernels that ends here; None where there is no such.
     """
 
     layer: Layer
@@ -105,6 +114,7 @@ class Explanation:
     derivations: tuple[Derivation, ...]
     parameter_terms: tuple[tuple[str, int], ...]
     dense: DenseAlternative | None
+    stack: KernelStack | None
 
 
 def explain(report: Report, layer: str) -> Explanation:
@@ -125,12 +135,8 @@ def explain(report: Report, layer: str) -> Explanation:
         derivations=_derivations(found, producers),
         parameter_terms=_parameter_terms(found),
         dense=_dense(found),
+        stack=kernel_stack(found, producers),
     )
-
-
-def _windows(layer: Layer) -> tuple[SlidingWindow, ...] | None:
-    data, weight = (*(tensor.shape for tensor in layer.inputs), None, None)[:2]
-    return sliding_windows(layer.op_type, layer.attributes, data, weight)
 
 
 def _alike(per_axis: Sequence[T]) -> list[tuple[tuple[str, ...], T]]:
@@ -144,7 +150,7 @@ def _alike(per_axis: Sequence[T]) -> list[tuple[tuple[str, ...], T]]:
 
 
 def _output_sizes(layer: Layer) -> tuple[OutputSize, ...]:
-    windows = _windows(layer) or ()
+    windows = windows_of(layer) or ()
     sizes = (layer.inputs[0].shape or ())[2:] if windows else ()
     return tuple(
         OutputSize(axes, size, window, window.output_size(size))
@@ -152,59 +158,66 @@ def _output_sizes(layer: Layer) -> tuple[OutputSize, ...]:
     )
 
 
-def _size(layer: Layer, axis: int) -> Number | None:
-    sizes = layer.receptive_field.size
-    return sizes[axis] if sizes and axis < len(sizes) else None
-
-
-def _stride(layer: Layer, axis: int) -> Number | None:
-    strides = layer.receptive_field.stride
-    return strides[axis] if strides and axis < len(strides) else None
-
-
 def _derivations(layer: Layer, producers: Mapping[str, Layer]) -> tuple[Derivation, ...]:
-    sizes = layer.receptive_field.size or ()
+    local = [_sees(layer, image_axis) for image_axis in range(len(layer.receptive_field.axes))]
     growths = [
-        _derive(layer, producers, axis) if size is not None else ()
-        for axis, size in enumerate(sizes)
+        _derive(layer, producers, image_axis) if sees is not None else ()
+        for image_axis, sees in enumerate(local)
     ]
     return tuple(Derivation(axes, same) for axes, same in _alike(growths) if same)
 
 
-def _derive(layer: Layer, producers: Mapping[str, Layer], axis: int) -> tuple[Growth, ...]:
+def _sees(layer: Layer | None, image_axis: int) -> tuple[Number, Number] | None:
+    """The size and stride of what the layer sees along an axis of the picture.
+
+    The picture itself, which no layer makes, sees one pixel; None where no path is local.
+    """
+    if layer is None:
+        return 1, 1
+    field = layer.receptive_field
+    if field.size is None or field.stride is None or image_axis not in field.axes:
+        return None
+    entry = field.axes.index(image_axis)
+    size, stride = field.size[entry], field.stride[entry]
+    return None if size is None or stride is None else (size, stride)
+
+
+def _derive(layer: Layer, producers: Mapping[str, Layer], image_axis: int) -> tuple[Growth, ...]:
     """Walk back along the input that sees most; what a layer adds to it is its growth."""
     growths: list[Growth] = []
     current: Layer | None = layer
     while current is not None:
-        before = _widest_producer(current, producers, axis)
-        size, stride = _size(current, axis), _stride(current, axis)
-        size_before = _size(before, axis) if before else 1
-        stride_before = _stride(before, axis) if before else 1
-        assert size is not None
-        assert stride is not None
-        assert size_before is not None
-        assert stride_before is not None
-        if (size, stride) != (size_before, stride_before):
-            windows = _windows(current)
-            extent = windows[axis].extent if windows and axis < len(windows) else None
-            added = size - size_before
-            growths.append(Growth(current, extent, stride_before, added, size, stride))
+        before = _widest_producer(current, producers, image_axis)
+        sees, saw = _sees(current, image_axis), _sees(before, image_axis)
+        assert sees is not None
+        assert saw is not None
+        if sees != saw:
+            (size, stride_after), (size_before, stride) = sees, saw
+            extent = _extent(current, image_axis)
+            growths.append(Growth(current, extent, stride, size - size_before, size, stride_after))
         current = before
     pixel = Growth(layer=None, extent=None, stride=1, added=0, size=1, stride_after=1)
     return (pixel, *reversed(growths))
 
 
-def _widest_producer(layer: Layer, producers: Mapping[str, Layer], axis: int) -> Layer | None:
+def _extent(layer: Layer, image_axis: int) -> int | None:
+    """The k' of the window that the layer slides along an axis of the picture."""
+    windows = windows_of(layer) or ()
+    entry = layer.receptive_field.axes.index(image_axis)
+    return windows[entry].extent if entry < len(windows) else None
+
+
+def _widest_producer(layer: Layer, producers: Mapping[str, Layer], image_axis: int) -> Layer | None:
     """The layer before this one that sees most; None where the image itself is the input."""
     widest: Layer | None = None
     largest: Number = 0
     for tensor in layer.inputs:
         before = producers.get(tensor.name)
-        if before is not None and before.index >= layer.index:
+        if before is None or before.index >= layer.index:
             continue
-        size = _size(before, axis) if before else None
-        if size is not None and size > largest and before is not None:
-            widest, largest = before, size
+        sees = _sees(before, image_axis)
+        if sees is not None and sees[0] > largest:
+            widest, largest = before, sees[0]
     return widest
 
 
@@ -266,4 +279,9 @@ def _dense(layer: Layer) -> DenseAlternative | None:
     maps = (*data[1:], *output[1:])
     if any(isinstance(dim, str) for dim in maps):
         return None
-    return DenseAlternative(inputs=prod(fixed(data[1:])), outputs=prod(fixed(output[1:])))
+    weight = layer.inputs[1].shape if len(layer.inputs) > 1 else None
+    return DenseAlternative(
+        inputs=prod(fixed(data[1:])),
+        outputs=prod(fixed(output[1:])),
+        kernel_weights=elements((weight or ())[1:]),
+    )

@@ -6,13 +6,15 @@ either walks along an image axis or does not. Merging and splitting axes then on
 and every operator's rule is about the digits on the axes that it touches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from itertools import product
+from math import prod
 
-from convlens.analysis.interval import Interval, is_aligned, union
+from convlens.analysis.interval import Interval
+from convlens.analysis.reach import Reach
 from convlens.analysis.shape import Dim, Shape
-from convlens.analysis.sliding_window import SlidingWindow
+from convlens.analysis.view import View, pixel_extents
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Digit:
     Attributes:
         length: how many values it takes.
         image_axis: the image axis along which it walks; None where it walks along none.
-        step: by how many positions of the image axis's interval it moves.
+        step: by how many positions of the image axis's view it moves.
     """
 
     length: Dim
@@ -39,63 +41,82 @@ class Field:
 
     Attributes:
         axes: for each axis of the tensor the digits of its index, the slowest first.
-        intervals: for each image axis what a position sees over the paths that stay local, its
+        views: for each image axis what a position sees over the paths that stay local, its
             position along that axis being the sum of step * digit; None where no path does.
         global_since: the index of the first node on some path that sees the whole image.
-        aligned: whether all branches that met had the same stride and centre.
+        misaligned_since: the index of the first node where branches met that differ in stride or
+            centre.
+        is_blended: whether the views are the union of what different channels see.
         complete: whether every path's contribution is known.
     """
 
     axes: tuple[Axis, ...]
-    intervals: tuple[Interval | None, ...]
+    views: tuple[View | None, ...]
     global_since: int | None = None
-    aligned: bool = True
+    misaligned_since: int | None = None
+    is_blended: bool = False
     complete: bool = True
 
     def image_axes(self, axis: int) -> set[int]:
         """The image axes along which the tensor's axis walks."""
         return {digit.image_axis for digit in self.axes[axis] if digit.image_axis is not None}
 
+    def walks(self, image_axis: int) -> list[Digit]:
+        """The digits that walk along an image axis, wherever they stand."""
+        return [digit for digits in self.axes for digit in digits if digit.image_axis == image_axis]
+
     def with_axis(self, axis: int, digits: Axis) -> "Field":
         """The field with the digits of one axis replaced."""
         return replace(self, axes=(*self.axes[:axis], digits, *self.axes[axis + 1 :]))
 
-    def with_interval(self, image_axis: int, interval: Interval | None) -> "Field":
+    def with_view(self, image_axis: int, view: View | None) -> "Field":
         """The field with what it sees along one image axis replaced."""
-        before, after = self.intervals[:image_axis], self.intervals[image_axis + 1 :]
-        return replace(self, intervals=(*before, interval, *after))
+        return replace(
+            self, views=(*self.views[:image_axis], view, *self.views[image_axis + 1 :])
+        )  # fmt: skip
+
+    def with_views(self, change: Callable[[View], View]) -> "Field":
+        """The field with every view changed."""
+        return replace(self, views=tuple(view and change(view) for view in self.views))
 
     def made_global(self, node: int) -> "Field":
         """The field after `node` let every position see the whole image."""
-        since = node if self.global_since is None else min(self.global_since, node)
-        return replace(self, global_since=since)
+        return replace(self, global_since=earliest((self.global_since, node)))
 
     def forgotten(self) -> "Field":
         """The field with a contribution missing that could not be worked out."""
         return replace(self, complete=False)
 
 
-def image_field(shape: Shape) -> Field:
-    """The field of an image of shape (batch, channels, *spatial): each pixel sees itself."""
-    spatial = range(len(shape) - 2)
+def image_field(shape: Shape, spatial_axes: Sequence[int], *, exact: bool = False) -> Field:
+    """The field of an image: each pixel sees itself.
+
+    Args:
+        shape: of the image.
+        spatial_axes: those of its axes that are image axes, in order.
+        exact: whether to follow what every single position sees, where the sizes are known.
+    """
+    image_axis = {axis: index for index, axis in enumerate(spatial_axes)}
+    lengths = [shape[axis] for axis in spatial_axes]
     return Field(
-        axes=(
-            (Digit(shape[0]),),
-            (Digit(shape[1]),),
-            *((Digit(shape[2 + axis], axis),) for axis in spatial),
+        axes=tuple((Digit(dim, image_axis.get(axis)),) for axis, dim in enumerate(shape)),
+        views=tuple(
+            View(
+                (Interval(size=1, stride=1, start=0),),
+                pixel_extents(length) if exact and isinstance(length, int) else None,
+            )
+            for length in lengths
         ),
-        intervals=tuple(Interval(size=1, stride=1, start=0) for _ in spatial),
     )
 
 
 def unknown_field(fields: Sequence[Field], shape: Shape | None) -> Field:
     """The field behind an operator that is not understood."""
-    global_since = [field.global_since for field in fields if field.global_since is not None]
     return Field(
         axes=tuple((Digit(dim),) for dim in shape or ()),
-        intervals=(None,) * max(len(field.intervals) for field in fields),
-        global_since=min(global_since, default=None),
-        aligned=all(field.aligned for field in fields),
+        views=(None,) * max(len(field.views) for field in fields),
+        global_since=earliest(field.global_since for field in fields),
+        misaligned_since=earliest(field.misaligned_since for field in fields),
         complete=False,
     )
 
@@ -114,83 +135,140 @@ def mixed(field: Field, axis: int, length: Dim, node: int) -> Field:
     """
     combined = field.axes[axis]
     field = field.with_axis(axis, (Digit(length),))
-    remaining = {
-        image_axis for index in range(len(field.axes)) for image_axis in field.image_axes(index)
-    }
-    for digit in combined:
-        interval = None if digit.image_axis is None else field.intervals[digit.image_axis]
-        if digit.image_axis is None or interval is None:
+    for image_axis in dict.fromkeys(digit.image_axis for digit in combined):
+        view = None if image_axis is None else field.views[image_axis]
+        if image_axis is None or view is None:
             continue
-        if digit.image_axis in remaining and isinstance(digit.length, int):
-            wider = replace(
-                interval.spaced(digit.step).widened(digit.length), stride=interval.stride
-            )
-            field = field.with_interval(digit.image_axis, wider)
+        walked = [digit for digit in combined if digit.image_axis == image_axis]
+        offsets = _offsets(walked)
+        left = field.walks(image_axis)
+        if not left or offsets is None:
+            field = field.with_view(image_axis, None).made_global(node)
         else:
-            field = field.with_interval(digit.image_axis, None).made_global(node)
+            positions = span(left)
+            field = field.with_view(image_axis, view.through(Reach((offsets,)), positions))
     return field
 
 
-def slid(field: Field, axis: int, window: SlidingWindow, length: Dim) -> Field:
-    """The field after a window slid along one axis of the tensor.
+def _offsets(digits: Sequence[Digit]) -> tuple[int, ...] | None:
+    """The positions that the digits reach together; None where a length is not known."""
+    lengths = [digit.length for digit in digits if isinstance(digit.length, int)]
+    if len(lengths) < len(digits):
+        return None
+    indices = product(*map(range, lengths))
+    steps = [digit.step for digit in digits]
+    return tuple(
+        sum(i * step for i, step in zip(index, steps, strict=True)) for index in indices
+    )  # fmt: skip
+
+
+def span(digits: Sequence[Digit]) -> int | None:
+    """The number of positions up to the last that the digits reach; None where not known."""
+    lengths = [digit.length for digit in digits if isinstance(digit.length, int)]
+    if len(lengths) < len(digits):
+        return None
+    steps = (digit.step for digit in digits)
+    return 1 + sum((length - 1) * step for length, step in zip(lengths, steps, strict=True))
+
+
+def straightened(field: Field, axis: int) -> Field | None:
+    """The field with one walking digit on the axis, so that index and position are the same.
+
+    Returns:
+        None where other axes walk along the same image axis, or the axis along several.
+    """
+    digits = field.axes[axis]
+    image_axes = field.image_axes(axis)
+    if len(image_axes) != 1:
+        return None
+    (image_axis,) = image_axes
+    moving = [digit for digit in digits if digit.length != 1] or list(digits[:1])
+    if len(field.walks(image_axis)) > sum(digit.image_axis == image_axis for digit in digits):
+        return None
+    if len(moving) == 1 and moving[0].image_axis is not None and moving[0].step == 1:
+        return field.with_axis(axis, (moving[0],))
+    slowest, *faster = moving
+    still = [replace(d, step=0) if d.image_axis is None else d for d in faster]
+    taps = _offsets(still)
+    length: Dim = "?"
+    if isinstance(slowest.length, int) and taps is not None:
+        length = slowest.length * len(taps)
+    elif not faster:
+        length = slowest.length
+    if taps is None:
+        return None
+    advance = 0 if slowest.image_axis is None else slowest.step
+    view = field.views[image_axis]
+    field = field.with_axis(axis, (Digit(length, image_axis),))
+    if view is None:
+        return field
+    known = length if isinstance(length, int) else None
+    return field.with_view(
+        image_axis, view.through(Reach(tuple((tap,) for tap in taps), advance), known)
+    )  # fmt: skip
+
+
+def reached(field: Field, axis: int, reach: Reach | None, length: Dim) -> Field:
+    """The field after an operator that reads along one axis of the tensor.
 
     Args:
         field: before.
         axis: of the tensor.
-        window: its geometry along the axis.
+        reach: which positions the operator reads; None where that is not known.
         length: of the axis afterwards.
     """
-    image_axes = field.image_axes(axis)
-    if window.is_pointwise or not image_axes:
-        return field if window.is_pointwise else field.with_axis(axis, (Digit(length),))
-    image_axis, step = next(
-        (digit.image_axis, digit.step) for digit in field.axes[axis] if digit.image_axis is not None
-    )
-    assert image_axis is not None
-    walks = [digit for digits in field.axes for digit in digits if digit.image_axis == image_axis]
-    interval = field.intervals[image_axis]
-    field = field.with_axis(axis, (Digit(length, image_axis),))
-    if interval is None:
+    if reach is not None and reach.is_pointwise and length == axis_length(field.axes[axis]):
         return field
-    if len(image_axes) > 1 or len(walks) > 1:
-        return field.with_interval(image_axis, None).forgotten()
-    after = interval.spaced(step).slid(window)
-    field = field.with_interval(image_axis, after)
-    return field if after is not None else field.forgotten()
+    image_axes = field.image_axes(axis)
+    if not image_axes:
+        return field.with_axis(axis, (Digit(length),))
+    straight = straightened(field, axis)
+    if straight is None and reach is not None:
+        return _reached_among_others(field, axis, reach, length)
+    field = straight or field
+    image_axis = min(image_axes)
+    view = field.views[image_axis]
+    field = field.with_axis(axis, (Digit(length, image_axis),))
+    if view is None:
+        return field
+    if reach is None:
+        return field.with_view(image_axis, None).forgotten()
+    known = length if isinstance(length, int) else None
+    return field.with_view(image_axis, view.through(reach, known))
 
 
-def joined(fields: Sequence[Field]) -> Field:
-    """The field of a tensor whose positions combine those of several, broadcast to one shape.
+def _reached_among_others(field: Field, axis: int, reach: Reach, length: Dim) -> Field:
+    """The same where other axes of the tensor walk along the image axis too, as after a split.
 
-    Along each image axis the local paths are united; those of them that are global already add
-    nothing but their `global_since`.
+    An even reach moves along its own digit alone; the other digits keep their steps.
     """
-    rank = max(len(field.axes) for field in fields)
-    aligned = all(field.aligned for field in fields)
-    complete = all(field.complete for field in fields)
-    axes = []
-    for axis in range(-rank, 0):
-        digits, agree = _broadcast([f.axes[axis] for f in fields if len(f.axes) >= -axis])
-        axes.append(digits)
-        complete &= agree
-    intervals = []
-    for image_axis in zip_longest(*(field.intervals for field in fields)):
-        local = [interval for interval in image_axis if interval is not None]
-        together = local[0] if local else None
-        for interval in local[1:]:
-            assert together is not None
-            aligned &= is_aligned(together, interval)
-            together = union(together, interval)
-        intervals.append(together)
-    since = [field.global_since for field in fields if field.global_since is not None]
-    return Field(tuple(axes), tuple(intervals), min(since, default=None), aligned, complete)
+    digits = field.axes[axis]
+    image_axes = field.image_axes(axis)
+    if len(image_axes) == 1 and len(digits) == 1 and reach.is_even and reach.advance > 0:
+        (image_axis,), step = image_axes, digits[0].step
+        view = field.views[image_axis]
+        wide = Reach((tuple(tap * step for tap in reach.taps[0]),))
+        field = field.with_axis(axis, (Digit(length, image_axis, step * reach.advance),))
+        return field.with_view(image_axis, view and view.through(wide, None).loosened())
+    for image_axis in image_axes:
+        field = field.with_view(image_axis, None)
+    return field.with_axis(axis, (Digit(length, min(image_axes)),)).forgotten()
 
 
-def _broadcast(axes: Sequence[Axis]) -> tuple[Axis, bool]:
-    """The digits that index all of the axes, and whether the axes agree on them."""
-    walking = [axis for axis in axes if any(d.image_axis is not None for d in axis)]
-    moving = [axis for axis in walking if any(digit.length != 1 for digit in axis)]
-    if moving:
-        return moving[0], all(axis == moving[0] for axis in moving)
-    longest = [axis for axis in axes if any(digit.length != 1 for digit in axis)]
-    return (walking or longest or axes)[0], True
+def repeated(axis: Axis, length: Dim) -> Axis:
+    """An axis of length 1 broadcast; what walks along the image goes on doing so on the spot."""
+    walked = [digit.image_axis for digit in axis if digit.image_axis is not None]
+    return (Digit(length, walked[0], step=0),) if walked else (Digit(length),)
+
+
+def axis_length(axis: Axis) -> Dim:
+    """The length of an axis, "?" where one of several digits is symbolic."""
+    if len(axis) == 1:
+        return axis[0].length
+    lengths = [digit.length for digit in axis if isinstance(digit.length, int)]
+    return prod(lengths) if len(lengths) == len(axis) else "?"
+
+
+def earliest(nodes: Iterable[int | None]) -> int | None:
+    """The lowest of the node indices; None where there is none."""
+    return min((node for node in nodes if node is not None), default=None)

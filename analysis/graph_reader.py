@@ -1,7 +1,7 @@
 """From an ONNX GraphProto to a Graph."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +36,25 @@ _CONSTANT_DTYPES = {
     "value_int": np.int64,
     "value_ints": np.int64,
 }
+# The types of the attributes on which shapes, costs and receptive fields depend.
+_ATTRIBUTE_TYPES: Mapping[str, type] = {
+    **dict.fromkeys(
+        (
+            "axes", "dilations", "ends", "kernel_shape", "output_padding", "output_shape", "pads",
+            "perm", "scales", "scan_input_axes", "split", "starts", "strides",
+        ),
+        tuple,
+    ),
+    **dict.fromkeys(
+        (
+            "allowzero", "axis", "batch_dims", "blocksize", "ceil_mode", "group", "keepdims",
+            "kv_num_heads", "noop_with_empty_axes", "num_outputs", "num_scan_inputs",
+            "q_num_heads", "size", "to", "transA", "transB",
+        ),
+        int,
+    ),
+    **dict.fromkeys(("auto_pad", "equation", "mode"), str),
+}  # fmt: skip
 
 
 def read_graph(proto: "GraphProto") -> Graph:
@@ -114,7 +133,7 @@ def _node(index: int, node: "NodeProto") -> Node:
         op_type=op_type,
         inputs=tuple(map(text, node.input)),
         outputs=outputs,
-        attributes={text(attribute.name): _attribute(attribute) for attribute in node.attribute},
+        attributes=_attributes(node),
         scope=_weight_scope(node) if folded else _scope(scopes),
         folded_batch_norm=folded,
         rewrites=rewrites,
@@ -132,6 +151,16 @@ def _weight_scope(node: "NodeProto") -> str | None:
     weight = text(node.input[1]) if len(node.input) > 1 else ""
     module, _, name = weight.rpartition(".")
     return module if module and name == "weight" else None
+
+
+def _attributes(node: "NodeProto") -> dict[str, Any]:
+    """The attributes by name; one of another type than its name has in ONNX is left out."""
+    attributes = {text(attribute.name): _attribute(attribute) for attribute in node.attribute}
+    return {
+        name: value
+        for name, value in attributes.items()
+        if isinstance(value, _ATTRIBUTE_TYPES.get(name, object))
+    }
 
 
 def _attribute(attribute: "AttributeProto") -> Any:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from fractions import Fraction
 
-from convlens.analysis.sliding_window import SlidingWindow
+from convlens.analysis.reach import Reach
 
 Number = int | Fraction
 
@@ -29,32 +29,32 @@ class Interval:
         """The middle of what position 0 sees."""
         return Fraction(self.start) + Fraction(self.size - 1, 2)
 
-    def slid(self, window: SlidingWindow) -> "Interval | None":
-        """What an output of the window sees, this being what its inputs see.
+    def through(self, reach: Reach) -> "Interval":
+        """What an output of an operator sees, this being what its inputs see.
 
-        size' = size + (k' - 1) * stride, stride' = stride * S, start' = start - pad * stride.
-
-        Returns:
-            None where the padding is not known.
+        For a window of extent k', stride S and padding P that is size' = size + (k' - 1) * stride,
+        stride' = stride * S, start' = start - P * stride. Where outputs read unevenly, as under an
+        enlargement, it is the smallest interval of a fixed size that covers them all.
 
         Source: Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural
             Networks", Distill 2019, equations 1 to 4.
         """
-        if window.pad_begin is None:
-            return None
+        # A reversed axis has a negative stride, so that the last tap sees the first pixels.
+        near, far = sorted((reach.first * self.stride, reach.last * self.stride))
         return Interval(
-            size=self.size + (window.extent - 1) * self.stride,
-            stride=self.stride * window.stride,
-            start=self.start - window.pad_begin * self.stride,
+            size=plain(self.size + far - near),
+            stride=plain(self.stride * reach.rate),
+            start=plain(self.start + near),
         )
 
-    def spaced(self, step: int) -> "Interval":
-        """What is left where only every `step`-th position is kept."""
-        return Interval(self.size, self.stride * step, self.start)
+    def at(self, position: int) -> "Interval":
+        """What one position sees, as an interval of stride 0."""
+        return Interval(self.size, 0, self.start + self.stride * position)
 
-    def widened(self, positions: int) -> "Interval":
-        """What `positions` neighbours see together."""
-        return Interval(self.size + (positions - 1) * self.stride, self.stride, self.start)
+
+def plain(number: Number) -> Number:
+    """The number as an int where it is one."""
+    return int(number) if number == int(number) else number
 
 
 def is_aligned(first: Interval, second: Interval) -> bool:
@@ -66,10 +66,12 @@ def union(first: Interval, second: Interval) -> Interval:
     """What a position sees that sees both; where the strides differ, the larger of the two.
 
     Intervals of different strides drift apart, so that their union is no interval of a fixed size:
-    then the result has the largest size, the smallest stride and the smallest start.
+    then the result has the largest size, the smallest stride and the smallest start. A branch that
+    sees the same from everywhere, its stride 0, has no say in the stride.
     """
     start = min(first.start, second.start)
     if first.stride == second.stride:
         stop = max(first.start + first.size, second.start + second.size)
         return Interval(stop - start, first.stride, start)
-    return Interval(max(first.size, second.size), min(first.stride, second.stride), start)
+    stride = min((first.stride, second.stride), key=lambda stride: (stride == 0, abs(stride)))
+    return Interval(max(first.size, second.size), stride, start)

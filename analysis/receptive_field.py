@@ -1,13 +1,15 @@
 """Receptive fields: the fields of all tensors, and what is reported of each."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from convlens.analysis.field import Field, image_field
+from convlens.analysis.field import Field, image_field, straightened
 from convlens.analysis.graph import Graph, Node
-from convlens.analysis.interval import Interval, Number
+from convlens.analysis.image_layout import spatial_axes
+from convlens.analysis.interval import Interval, Number, plain
 from convlens.analysis.shape import Tensors, shape_of
-from convlens.analysis.transfers import Step, apply
+from convlens.analysis.step import Step
+from convlens.analysis.transfers import apply
 
 # A picture has a batch, channels and at least one spatial axis.
 _MIN_PICTURE_RANK = 3
@@ -28,22 +30,41 @@ class ReceptiveField:
         stride: in pixels.
         start: in pixels; negative under padding.
         global_since: the first node on some path that sees the whole image; None without such.
-        aligned: whether all branches that met had the same stride and centre.
+        misaligned_since: the first node where branches met that differ in stride or centre; None
+            where all are aligned. Where strides differ, a position sees what the larger branch
+            sees and more, the further from the first position the more.
         complete: whether every path's contribution is known.
+        axes: for each entry of `size`, `stride` and `start` the axis of the picture that it speaks
+            of; (1, 0) after a Transpose of height and width.
     """
 
     size: PerAxis = None
     stride: PerAxis = None
     start: PerAxis = None
     global_since: str | None = None
-    aligned: bool = True
+    misaligned_since: str | None = None
     complete: bool = True
+    axes: tuple[int, ...] = field(default=(), compare=False)
+
+    @property
+    def aligned(self) -> bool:
+        """Whether all branches that met had the same stride and centre."""
+        return self.misaligned_since is None
 
 
-def trace_fields(graph: Graph, tensors: Tensors) -> dict[str, Field]:
+def trace_fields(
+    graph: Graph, tensors: Tensors, opset: int = 0, *, exact: bool = False
+) -> dict[str, Field]:
     """Follow the image through the graph.
 
-    Every input of rank 3 or more is taken for an image, (batch, channels, *spatial).
+    Every input of rank 3 or more is taken for an image, (batch, channels, *spatial) unless the
+    graph moves its last axis to the second place first.
+
+    Args:
+        graph: the operators.
+        tensors: their shapes.
+        opset: the version of ONNX's own operators; 0 for the newest.
+        exact: whether to follow what every single position sees, too; it takes some times longer.
 
     Returns:
         The field of every tensor that a pixel reaches, by name.
@@ -52,32 +73,42 @@ def trace_fields(graph: Graph, tensors: Tensors) -> dict[str, Field]:
     for graph_input in graph.inputs:
         shape = tensors.get(graph_input.name, graph_input).shape
         if shape is not None and len(shape) >= _MIN_PICTURE_RANK:
-            fields[graph_input.name] = image_field(shape)
+            axes = spatial_axes(graph_input.name, len(shape), graph)
+            fields[graph_input.name] = image_field(shape, axes, exact=exact)
     for node in graph.nodes:
-        fields.update(_outputs(node, graph, tensors, fields))
+        fields.update(_outputs(node, graph, tensors, fields, opset))
     return fields
 
 
 def _outputs(
-    node: Node, graph: Graph, tensors: Tensors, fields: Mapping[str, Field]
+    node: Node, graph: Graph, tensors: Tensors, fields: Mapping[str, Field], opset: int
 ) -> dict[str, Field]:
     """The fields of the node's outputs; none where no pixel reaches the node."""
-    inputs = tuple(fields.get(name) for name in node.inputs)
-    if not any(inputs):
+    step = step_at(node, graph, tensors, fields, opset)
+    if not any(step.fields):
         return {}
-    step = Step(
+    outputs = {}
+    for index, name in enumerate(node.outputs):
+        if name:
+            output = replace(step, output=shape_of(name, tensors), output_index=index)
+            field = apply(output)
+            if field is not None:
+                outputs[name] = field
+    return outputs
+
+
+def step_at(
+    node: Node, graph: Graph, tensors: Tensors, fields: Mapping[str, Field], opset: int
+) -> Step:
+    """The operator with all that is known of its inputs, for its first output."""
+    return Step(
         node=node,
-        fields=inputs,
+        fields=tuple(fields.get(name) for name in node.inputs),
         shapes=tuple(shape_of(name, tensors) for name in node.inputs),
         stored=tuple(graph.stored.get(name) for name in node.inputs),
-        output=None,
+        output=shape_of(node.output, tensors),
+        opset=opset,
     )
-    outputs = {}
-    for name in filter(None, node.outputs):
-        field = apply(replace(step, output=shape_of(name, tensors)))
-        if field is not None:
-            outputs[name] = field
-    return outputs
 
 
 def receptive_field(field: Field | None, graph: Graph) -> ReceptiveField:
@@ -88,14 +119,20 @@ def receptive_field(field: Field | None, graph: Graph) -> ReceptiveField:
     """
     if field is None:
         return ReceptiveField()
-    intervals = [_reported(field, image_axis) for image_axis in _in_tensor_order(field)]
+    axes = _in_tensor_order(field)
+    intervals = [_reported(field, image_axis) for image_axis in axes]
+
+    def name(node: int | None) -> str | None:
+        return None if node is None else graph.nodes[node].name
+
     return ReceptiveField(
         size=_per_axis(intervals, lambda interval: interval.size),
         stride=_per_axis(intervals, lambda interval: interval.stride),
         start=_per_axis(intervals, lambda interval: interval.start),
-        global_since=None if field.global_since is None else graph.nodes[field.global_since].name,
-        aligned=field.aligned,
+        global_since=name(field.global_since),
+        misaligned_since=name(field.misaligned_since),
         complete=field.complete,
+        axes=tuple(axes) if any(intervals) else (),
     )
 
 
@@ -112,19 +149,26 @@ def _in_tensor_order(field: Field) -> list[int]:
     walked = [digit.image_axis for digits in field.axes for digit in digits]
     found = dict.fromkeys(axis for axis in walked if axis is not None)
     return sorted(
-        range(len(field.intervals)),
+        range(len(field.views)),
         key=lambda axis: list(found).index(axis) if axis in found else axis,
     )
 
 
 def _reported(field: Field, image_axis: int) -> Interval | None:
-    interval = field.intervals[image_axis]
-    digits = [d for digits in field.axes for d in digits if d.image_axis == image_axis]
-    if interval is None or not digits:
+    digits = field.walks(image_axis)
+    for axis in range(len(field.axes)):
+        if field.image_axes(axis) == {image_axis}:
+            field = straightened(field, axis) or field
+            digits = field.walks(image_axis)
+    view = field.views[image_axis]
+    if view is None:
+        return None
+    interval = view.interval
+    if not digits:
         return interval
     slowest = max(digits, key=lambda digit: digit.step)
     size = interval.size
     for digit in digits:
         if digit is not slowest and isinstance(digit.length, int):
             size += (digit.length - 1) * digit.step * interval.stride
-    return Interval(size, interval.stride * slowest.step, interval.start)
+    return Interval(plain(size), plain(interval.stride * slowest.step), interval.start)

@@ -20,12 +20,15 @@ def regroup(axes: Sequence[Axis], shape: Shape) -> tuple[Axis, ...] | None:
     Returns:
         The digits of each new axis; None where an axis would begin inside a digit.
     """
-    digits = [
-        digit
-        for axis in axes
-        for digit in axis
-        if digit.length != 1 or digit.image_axis is not None
-    ]
+    # What lay on two axes and walks on evenly may be split elsewhere than where it was joined.
+    digits = list(
+        _merged(
+            digit
+            for axis in axes
+            for digit in axis
+            if digit.length != 1 or digit.image_axis is not None
+        )
+    )
     front: list[Axis] = []
     for dim in shape:
         taken = _take(digits, dim, back=False)

@@ -3,66 +3,35 @@
 import csv
 import io
 
-from convlens.analysis.receptive_field import PerAxis
-from convlens.analysis.report import Layer, Report
+from convlens.analysis.record import COLUMNS, layer_record
+from convlens.analysis.report import Report
 
-COLUMNS = (
-    "index",
-    "name",
-    "op_type",
-    "scope",
-    "output_shape",
-    "learnable",
-    "statistics",
-    "macs",
-    "flops",
-    "weight_bytes",
-    "activation_bytes",
-    "receptive_field_size",
-    "receptive_field_stride",
-    "receptive_field_start",
-    "global_since",
-    "aligned",
-    "status",
-)
+# A cell that starts with one of these is a formula to a spreadsheet.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def report_csv(report: Report) -> str:
-    """The layers as RFC 4180 has it; what is not known is left empty."""
+    """The layers as RFC 4180 has it; what is not known is left empty.
+
+    Texts of the file that a spreadsheet would run as a formula get an apostrophe in front.
+    Source: OWASP, "CSV injection".
+    """
     buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    writer.writerow(COLUMNS)
-    writer.writerows(map(_row, report.layers))
+    writer = csv.DictWriter(buffer, COLUMNS)
+    writer.writeheader()
+    for layer in report.layers:
+        writer.writerow({name: _cell(value) for name, value in layer_record(layer).items()})
     return buffer.getvalue()
 
 
-def _row(layer: Layer) -> tuple[object, ...]:
-    sees = layer.receptive_field
-    return (
-        layer.index,
-        layer.name,
-        layer.op_type,
-        layer.scope,
-        _shape(layer),
-        layer.parameters.learnable,
-        layer.parameters.statistics,
-        layer.macs,
-        layer.flops,
-        layer.weight_bytes,
-        layer.activation_bytes,
-        _axes(sees.size),
-        _axes(sees.stride),
-        _axes(sees.start),
-        sees.global_since,
-        str(sees.aligned).lower(),
-        layer.status,
-    )
+def _cell(value: object) -> object:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return _text(",".join("" if entry is None else str(entry) for entry in value))
+    return _text(value) if isinstance(value, str) else value
 
 
-def _shape(layer: Layer) -> str:
-    shape = layer.outputs[0].shape if layer.outputs else None
-    return ",".join(map(str, shape or ()))
-
-
-def _axes(values: PerAxis) -> str:
-    return ",".join("" if value is None else str(value) for value in values or ())
+def _text(text: str) -> str:
+    is_number = text.replace("-", "").replace(",", "").replace("/", "").isdigit()
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) and not is_number else text

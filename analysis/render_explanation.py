@@ -7,8 +7,9 @@ from rich.table import Table
 from rich.text import Text
 
 from convlens.analysis.explanation import Derivation, Explanation, OutputSize
-from convlens.analysis.render_text import format_axes, format_number, printable, shown_name
+from convlens.analysis.layer_table import axes_text, number_text, shown_name
 from convlens.analysis.shape import format_shape
+from convlens.analysis.text_layout import printable
 
 
 def explanation_text(explanation: Explanation) -> RenderableType:
@@ -22,6 +23,7 @@ def explanation_text(explanation: Explanation) -> RenderableType:
         *_receptive_field(explanation),
         *_parameters(explanation),
         *_dense(explanation),
+        *_stack(explanation),
     )
 
 
@@ -70,8 +72,8 @@ def _receptive_field(explanation: Explanation) -> Iterable[RenderableType]:
         yield _derivation_table(derivation)
     if sees.size is not None:
         yield Text(
-            f"  size {format_axes(sees.size)}, stride {format_axes(sees.stride)}, "
-            f"start {format_axes(sees.start)}"
+            f"  size {axes_text(sees.size)}, stride {axes_text(sees.stride)}, "
+            f"start {axes_text(sees.start)}"
         )
     if not sees.aligned:
         yield Text("  branches of different stride or centre meet on the way", "yellow")
@@ -87,13 +89,13 @@ def _derivation_table(derivation: Derivation) -> Table:
     for growth in derivation.growths:
         layer = growth.layer
         cells = (
-            shown_name(layer) if layer else "a pixel",
+            printable(shown_name(layer)) if layer else "a pixel",
             printable(layer.op_type) if layer else "",
             "" if growth.extent is None else str(growth.extent),
-            format_number(growth.stride),
+            number_text(growth.stride),
             _added(growth.extent, growth.stride, growth.added),
-            format_number(growth.size),
-            format_number(growth.stride_after),
+            number_text(growth.size),
+            number_text(growth.stride_after),
         )
         table.add_row(*map(Text, cells))
     return table
@@ -118,6 +120,37 @@ def _dense(explanation: Explanation) -> Iterable[Text]:
     dense, learnable = explanation.dense, explanation.layer.parameters.learnable
     if dense is None:
         return
-    yield Text("\nFully connected, the same two maps would need", "bold")
-    saved = f", {dense.weights // learnable:,} times as many" if learnable else ""
-    yield Text(f"  {dense.inputs:,} x {dense.outputs:,} = {dense.weights:,} weights{saved}")
+    yield Text("\nWithout sharing, the same two maps would need", "bold")
+    yield Text(
+        f"  locally connected   {dense.kernel_weights:,} x {dense.outputs:,} = "
+        f"{dense.local_weights:,} weights{_times(dense.local_weights, learnable)}"
+    )
+    yield Text(
+        f"  fully connected     {dense.inputs:,} x {dense.outputs:,} = "
+        f"{dense.weights:,} weights{_times(dense.weights, learnable)}"
+    )
+
+
+def _times(weights: int, learnable: int) -> str:
+    return f", {weights // learnable:,} times as many" if learnable else ""
+
+
+def _stack(explanation: Explanation) -> Iterable[RenderableType]:
+    stack = explanation.stack
+    if stack is None:
+        return
+    kernels = ", ".join(
+        "x".join(str(dim) for dim in (layer.inputs[1].shape or ())[2:]) for layer in stack.layers
+    )
+    single = "x".join(map(str, stack.kernel))
+    yield Text(f"\nStack of kernels   {kernels} see what one {single} sees", "bold")
+    yield Text(printable(f"  {', '.join(map(shown_name, stack.layers))}"))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 2), header_style="bold")
+    table.add_column("")
+    table.add_column("weights", justify="right", no_wrap=True)
+    table.add_column("MACs", justify="right", no_wrap=True)
+    table.add_row("the stack", f"{stack.weights:,}", f"{stack.macs:,}")
+    table.add_row(f"one {single}", f"{stack.single_weights:,}", f"{stack.single_macs:,}")
+    weights, macs = stack.single_weights / stack.weights, stack.single_macs / max(stack.macs, 1)
+    table.add_row("ratio", f"{weights:.2f}", f"{macs:.2f}")
+    yield table

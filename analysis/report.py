@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from convlens.analysis.card import ModelCard
 from convlens.analysis.errors import LayerNotFoundError
@@ -14,6 +14,9 @@ from convlens.analysis.model_file import sha256
 from convlens.analysis.parameters import Parameters
 from convlens.analysis.receptive_field import PerAxis, ReceptiveField
 from convlens.analysis.shape import Tensor
+
+if TYPE_CHECKING:
+    import pandas
 
 SCHEMA = "convlens.analysis/1"
 
@@ -193,6 +196,8 @@ class Report:
         layers: in the order of execution.
         totals: sums over the layers.
         notes: what a reader must be told, a line each.
+        declared_inputs: the inputs by the file's own words, before any size was set.
+        unused_initializers: the names of stored tensors that nothing reads.
     """
 
     model: Model
@@ -201,6 +206,8 @@ class Report:
     layers: tuple[Layer, ...]
     totals: Totals
     notes: tuple[str, ...] = ()
+    declared_inputs: tuple[Tensor, ...] = ()
+    unused_initializers: tuple[str, ...] = ()
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -244,7 +251,24 @@ class Report:
             "outputs": [_tensor_json(tensor) for tensor in self.outputs],
             "layers": [layer.to_json() for layer in self.layers],
             "totals": self.totals.to_json(),
+            "notes": list(self.notes),
         }
+
+    def to_dataframe(self) -> "pandas.DataFrame":
+        """The layers as a pandas data frame, a row each, with the columns of the CSV.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        from convlens.analysis.dataframe import report_dataframe
+
+        return report_dataframe(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it: the page that `--format html` writes, in a frame."""
+        from convlens.analysis.render_html import report_frame
+
+        return report_frame(self)
 
 
 def _names(layer: Layer) -> tuple[str, ...]:

@@ -1,19 +1,21 @@
 """`convlens analyze FILE.onnx`: report every layer of an ONNX file."""
 
 import argparse
-import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convlens.analysis.errors import AnalysisError
-from convlens.cli.arguments import positive
+from convlens.cli.arguments import picture_size, positive
 from convlens.cli.errors import CommandError, UsageError
+from convlens.cli.output import write, write_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from convlens.analysis.report import Report
+
+
+FORMATS = ("text", "json", "csv", "markdown", "html")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input-size",
         metavar="HxW",
-        type=_size,
+        type=picture_size,
         help="height and width of the picture (default: the file's)",
     )
     parser.add_argument(
@@ -36,23 +38,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--convention",
         choices=("torchvision", "fvcore", "flops", "onnx-tool"),
-        help="state the totals as that tool counts them too, and how the two differ",
+        help="state the totals as that tool counts them too, in text and JSON",
     )
-    parser.add_argument("--format", choices=("text", "json", "csv"), default="text")
+    parser.add_argument("--format", choices=FORMATS, default="text")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write there, not here")
     parser.add_argument(
         "--explain",
         metavar="LAYER",
         help="how the numbers of one layer come about; LAYER as the table or the file names it",
     )
+    parser.add_argument(
+        "--depth",
+        metavar="N",
+        type=positive,
+        help="a row for each module N levels down, in text and Markdown (default: each layer)",
+    )
+    parser.add_argument(
+        "--lint", action="store_true", help="what may be wrong with the network, and who says so"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Analyse the file and print or write the report."""
-    if arguments.explain is not None and arguments.format != "text":
-        raise UsageError("--explain gives text: leave out --format")
-    if arguments.convention is not None and arguments.format == "csv":
-        raise UsageError("--convention states totals, and CSV has none: leave out --format csv")
+    _check_combination(arguments)
     # Imported here because it brings in onnx, which `--help` does not need.
     from convlens.analysis import analyze
 
@@ -61,68 +69,65 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.file, arguments.batch, arguments.input_size, symbolic=arguments.symbolic
         )
         if arguments.format == "text":
-            text = _text(report, arguments.explain, arguments.convention)
-            _write_text(text, arguments.output)
+            write_text(_text(report, arguments), arguments.output)
         else:
-            _write(_data(report, arguments.format, arguments.convention), arguments.output)
+            write(_data(report, arguments), arguments.output)
     except AnalysisError as error:
         raise CommandError(str(error)) from error
     return 0
 
 
-def _text(report: "Report", explained: str | None, convention: str | None) -> "RenderableType":
-    from rich.console import Group
-
-    from convlens.analysis.convention import in_convention
-    from convlens.analysis.explanation import explain
-    from convlens.analysis.render_explanation import explanation_text
-    from convlens.analysis.render_text import convention_text, report_text
-
-    if explained is None and convention is not None:
-        return Group(report_text(report), convention_text(in_convention(report, convention)))
-    if explained is None:
-        return report_text(report)
-    return explanation_text(explain(report, explained))
+def _check_combination(arguments: argparse.Namespace) -> None:
+    if arguments.explain is not None and arguments.format != "text":
+        raise UsageError("--explain gives text: leave out --format")
+    if arguments.explain is not None and arguments.lint:
+        raise UsageError("--explain and --lint are two reports: ask for one of them")
+    if arguments.lint and arguments.format not in ("text", "json"):
+        raise UsageError("--lint gives text or json")
+    if arguments.depth is not None and arguments.format not in ("text", "markdown"):
+        raise UsageError("--depth goes with text and markdown; the other formats hold every layer")
+    if arguments.convention is not None and arguments.format not in ("text", "json"):
+        raise UsageError("--convention goes with text and json")
 
 
-def _data(report: "Report", data_format: str, convention: str | None) -> str:
+def _text(report: "Report", arguments: argparse.Namespace) -> "RenderableType":
+    if arguments.explain is not None:
+        from convlens.analysis.explanation import explain
+        from convlens.analysis.render_explanation import explanation_text
+
+        return explanation_text(explain(report, arguments.explain))
+    if arguments.lint:
+        from convlens.analysis.linter import lint
+        from convlens.analysis.render_findings import findings_text
+
+        return findings_text(lint(report))
+    from convlens.analysis.render_text import report_text
+
+    return report_text(report, arguments.depth, arguments.convention)
+
+
+def _data(report: "Report", arguments: argparse.Namespace) -> str:
+    if arguments.format == "csv":
+        from convlens.analysis.render_csv import report_csv
+
+        return report_csv(report)
+    if arguments.format == "markdown":
+        from convlens.analysis.render_markdown import report_markdown
+
+        return report_markdown(report, arguments.depth)
+    if arguments.format == "html":
+        from convlens.analysis.render_html import report_html
+
+        return report_html(report)
     import json
 
-    from convlens.analysis.convention import in_convention
-    from convlens.analysis.render_csv import report_csv
+    value = report.to_json()
+    if arguments.convention is not None:
+        from convlens.analysis.convention import in_convention
 
-    if data_format == "csv":
-        return report_csv(report)
-    content = report.to_json()
-    if convention is not None:
-        content["convention"] = in_convention(report, convention).to_json()
-    return json.dumps(content, indent=2) + "\n"
+        value["convention"] = in_convention(report, arguments.convention).to_json()
+    if arguments.lint:
+        from convlens.analysis.linter import lint
 
-
-def _write_text(text: "RenderableType", output: Path | None) -> None:
-    """Fit the text to a terminal; write it in full anywhere else."""
-    from rich.console import Console
-
-    from convlens.analysis.render_text import plain
-
-    if output is None and sys.stdout.isatty():
-        Console(highlight=False).print(text)
-    else:
-        _write(plain(text), output)
-
-
-def _write(text: str, output: Path | None) -> None:
-    if output is None:
-        sys.stdout.write(text)
-        return
-    try:
-        output.write_text(text, encoding="utf-8", newline="")
-    except OSError as error:
-        raise CommandError(f"{output}: {error.strerror}") from error
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9]\d{0,8})x([1-9]\d{0,8})", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HxW, as 224x224")
-    return int(match[1]), int(match[2])
+        value["findings"] = [finding.to_json() for finding in lint(report)]
+    return json.dumps(value, indent=2) + "\n"

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import re
 
 
 def port(text: str) -> int:
@@ -28,6 +29,14 @@ def seconds(text: str) -> float:
     if not 0.0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"must be a number of seconds, is {text!r}")
     return value
+
+
+def picture_size(text: str) -> tuple[int, int]:
+    """HxW, height and width of a picture."""
+    match = re.fullmatch(r"([1-9]\d{0,8})x([1-9]\d{0,8})", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HxW, as 224x224")
+    return int(match[1]), int(match[2])
 
 
 def _whole(text: str, low: int, high: int) -> int:

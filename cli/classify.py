@@ -6,11 +6,12 @@ import dataclasses
 import json
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from convlens.cli.arguments import positive, seconds
 from convlens.cli.errors import CommandError
-from convlens.client import DEFAULT_ADDRESS, AsyncClient, Classification, ClientError
+from convlens.client import DEFAULT_ADDRESS, AsyncClient, Classification, ClientError, Tls
 
 IN_FLIGHT = 8
 
@@ -35,6 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", type=seconds, default=30.0, metavar="SECONDS", help="(default: %(default)g)"
     )
+    parser.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="holds the token that opens the server"
+    )
+    parser.add_argument("--tls", action="store_true", help="encrypt; trust what the system trusts")
+    parser.add_argument(
+        "--tls-ca", type=Path, metavar="FILE", help="encrypt; trust who signed with this, PEM"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
 
 
@@ -45,7 +53,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _run(arguments: argparse.Namespace) -> int:
     failed = 0
-    async with AsyncClient(arguments.address, timeout_seconds=arguments.timeout) as client:
+    client = AsyncClient(
+        arguments.address,
+        timeout_seconds=arguments.timeout,
+        tls=Tls(arguments.tls_ca) if arguments.tls or arguments.tls_ca else None,
+        token=_token(arguments.token_file),
+    )
+    async with client:
         async for image, answer in _answers(client, arguments):
             if arguments.json:
                 print(json.dumps(_json(image, answer), ensure_ascii=False), flush=True)
@@ -57,6 +71,13 @@ async def _run(arguments: argparse.Namespace) -> int:
     if failed:
         raise CommandError(f"{failed} of {len(arguments.images)} pictures failed")
     return 0
+
+
+def _token(file: Path | None) -> str | None:
+    try:
+        return None if file is None else file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise CommandError(f"--token-file {file}: {error.strerror}") from error
 
 
 async def _answers(

@@ -9,7 +9,6 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 
 from convlens.cli.errors import CommandError
 
@@ -17,6 +16,7 @@ from convlens.cli.errors import CommandError
 COMMANDS = {
     "export": ("turn a PyTorch network into a self-describing ONNX file", ("export",)),
     "analyze": ("report every layer of an ONNX file", ()),
+    "compare": ("show what differs between two ONNX files, layer by layer", ()),
     "serve": ("serve a folder of ONNX files over gRPC", ("serve", "serve-gpu")),
     "classify": ("send pictures to a server and print their labels", ("client",)),
     "demo": ("serve the bundled model and classify the bundled pictures", ("serve", "serve-gpu")),
@@ -37,12 +37,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Self-describing ONNX image classifiers: export them, know them, serve them.",
         epilog="`convlens COMMAND --help` describes a command.",
     )
-    parser.add_argument("--version", action="version", version=f"convlens {version('convlens')}")
+    parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, (summary, _) in COMMANDS.items():
         commands.add_parser(name, help=summary)
     parser.parse_args(words)
     return 2
+
+
+class _Version(argparse.Action):
+    """Looks the version up when it is asked for: that takes as long as all other imports."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="show the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"convlens {version('convlens')}")
+        parser.exit()
 
 
 def analyze() -> int:

@@ -1,83 +1,60 @@
 """`convlens serve`: run the server in the foreground."""
 
 import argparse
-import logging
-import sys
-from dataclasses import fields
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
-from convlens.cli.arguments import natural, port, positive, seconds
-from convlens.cli.errors import CommandError
+from convlens.cli.errors import CommandError, UsageError
 from convlens.server.app import Ready
 from convlens.server.app import run as run_server
-from convlens.server.errors import StartError
+from convlens.server.configuration import configure, flag_of
+from convlens.server.errors import ConfigurationError, StartError
+from convlens.server.logs import configure_logs
 from convlens.server.settings import Provider, Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments; each is named after the field of `Settings` that it sets."""
-    default = Settings()
-    add = parser.add_argument
-    add(
-        "--models",
-        type=Path,
-        default=default.models,
-        metavar="DIR",
-        help="folder of NAME.onnx or NAME/VERSION/model.onnx (default: the bundled model)",
+    """Declare a flag for each setting; those that are not given are left to the other sources."""
+    parser.epilog = (
+        "Each setting may also stand in the environment (CONVLENS_MAX_BATCH_SIZE=8) or in a TOML "
+        "file (max_batch_size = 8); flags come first, then the environment, then the file."
     )
-    add("--host", default=default.host, help="address to listen on (default: %(default)s)")
-    add("--port", type=port, default=default.port, help="0: a free one (default: %(default)s)")
-    add(
-        "--metrics-port",
-        type=port,
-        default=default.metrics_port,
-        help="of /metrics, /livez and /readyz; 0: a free one (default: %(default)s)",
+    parser.add_argument("--config", type=Path, metavar="FILE.toml", help="settings, one key each")
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the effective settings and stop"
     )
-    add(
-        "--provider",
-        choices=get_args(Provider),
-        default=default.provider,
-        help="auto: CUDA where it works, else the CPU (default: %(default)s)",
-    )
-    add("--default-model", default="", metavar="NAME", help="answers requests that name no model")
-    for flag, unit, meaning in (
-        ("max_batch_size", "PICTURES", "the most that share one inference"),
-        ("queue_size", "PICTURES", "the most in flight for one model; more are refused"),
-        ("stream_window", "PICTURES", "the most in flight for one stream"),
-        ("max_message_bytes", "BYTES", "the largest request"),
-        ("max_pixels", "PIXELS", "the largest picture, judged before it is decoded"),
-        ("threads", "THREADS", "for decoding and for inference; 0: as many as processors"),
-    ):
-        add(
-            "--" + flag.replace("_", "-"),
-            type=natural if flag == "threads" else positive,
-            default=getattr(default, flag),
-            metavar=unit,
-            help=f"{meaning} (default: %(default)s)",
-        )
-    add(
-        "--grace",
-        type=seconds,
-        default=default.grace_seconds,
-        dest="grace_seconds",
-        metavar="SECONDS",
-        help="for requests in flight to finish after SIGTERM (default: %(default)s)",
-    )
+    for name, field in Settings.model_fields.items():
+        text = field.description or ""
+        if field.default not in ("", 0, False, {}) and "default:" not in text:
+            text += f" (default: {field.default})"
+        options: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": text}
+        if field.annotation is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        else:
+            options["metavar"] = (field.examples or [name.rpartition("_")[2].upper()])[0]
+        if name == "aliases":
+            options |= {"action": "append", "type": _alias}
+        if name == "provider":
+            options["metavar"] = "|".join(get_args(Provider))
+        parser.add_argument(flag_of(name), **options)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
-    logging.basicConfig(
-        level=logging.INFO,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    settings = Settings(
-        **{field.name: getattr(arguments, field.name) for field in fields(Settings)}
-    )
+    given = vars(arguments)
+    flags = {name: given[name] for name in Settings.model_fields if name in given}
+    if "aliases" in flags:
+        flags["aliases"] = dict(flags["aliases"])
     try:
-        run_server(settings, _print_ready)
+        configuration = configure(flags, arguments.config)
+    except ConfigurationError as error:
+        raise UsageError(str(error)) from error
+    if arguments.print_config:
+        print(configuration)
+        return 0
+    configure_logs(configuration.settings.log_format)
+    try:
+        run_server(configuration.settings, _print_ready)
     except StartError as error:
         raise CommandError(str(error)) from error
     return 0
@@ -91,3 +68,10 @@ def _print_ready(ready: Ready) -> None:
         f"metrics on {ready.metrics_url}",
         flush=True,
     )
+
+
+def _alias(text: str) -> tuple[str, str]:
+    alias, _, model = text.partition("=")
+    if not alias or not model:
+        raise argparse.ArgumentTypeError(f"must be ALIAS=NAME or ALIAS=NAME@VERSION, is {text!r}")
+    return alias, model

@@ -1,8 +1,10 @@
 """The Python client of the gRPC service, blocking and asyncio."""
 
 from convlens.client.asynchronous import AsyncClient
-from convlens.client.blocking import DEFAULT_ADDRESS, Client
+from convlens.client.blocking import Client
+from convlens.client.connection import DEFAULT_ADDRESS, Tls
 from convlens.client.errors import (
+    AccessError,
     ClientError,
     DeadlineExceededError,
     InvalidArgumentError,
@@ -22,6 +24,7 @@ from convlens.client.messages import (
 
 __all__ = [
     "DEFAULT_ADDRESS",
+    "AccessError",
     "AsyncClient",
     "Classification",
     "Client",
@@ -36,5 +39,6 @@ __all__ = [
     "Prediction",
     "ServerError",
     "Timing",
+    "Tls",
     "UnavailableError",
 ]

@@ -6,17 +6,17 @@ from typing import Self
 import grpc
 
 from convlens.client import messages
+from convlens.client.connection import (
+    CHANNEL_OPTIONS,
+    DEFAULT_ADDRESS,
+    CallOptions,
+    Tls,
+    call_metadata,
+)
 from convlens.client.errors import from_rpc_error
 from convlens.client.messages import Classification, ModelDescription, ModelSummary, Picture
 from convlens.proto import classifier_pb2 as pb
 from convlens.proto import classifier_pb2_grpc as pb_grpc
-
-DEFAULT_ADDRESS = "127.0.0.1:50051"
-MAX_MESSAGE_BYTES = 32 * 1024 * 1024
-CHANNEL_OPTIONS = (
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-)
 
 
 class Client:
@@ -25,16 +25,28 @@ class Client:
     Args:
         address: of the server, "host:port".
         timeout_seconds: for each call; the server drops what it cannot answer in time.
+        tls: the certificates of an encrypted connection; None for a plain one.
+        token: that opens the server, where it asks for one.
 
     Example:
         >>> with Client() as client:
         ...     print(client.classify("cat.jpg").predictions[0].label)
     """
 
-    def __init__(self, address: str = DEFAULT_ADDRESS, *, timeout_seconds: float = 30.0) -> None:
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        timeout_seconds: float = 30.0,
+        tls: Tls | None = None,
+        token: str | None = None,
+    ) -> None:
         self._address = address
-        self._timeout_seconds = timeout_seconds
-        self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._call: CallOptions = {"timeout": timeout_seconds, "metadata": call_metadata(token)}
+        if tls is None:
+            self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+        else:
+            self._channel = grpc.secure_channel(address, tls.credentials(), CHANNEL_OPTIONS)
         self._stub = pb_grpc.ClassifierStub(self._channel)
 
     def classify(
@@ -55,7 +67,7 @@ class Client:
             model=model, version=version, image=messages.picture_bytes(picture), top_k=top_k
         )
         try:
-            response, call = self._stub.Classify.with_call(request, timeout=self._timeout_seconds)
+            response, call = self._stub.Classify.with_call(request, **self._call)
         except grpc.RpcError as error:
             raise from_rpc_error(error, self._address) from error
         return messages.classification(response, call.trailing_metadata())
@@ -67,7 +79,7 @@ class Client:
             ClientError: see the tree in `convlens.client.errors`.
         """
         try:
-            response = self._stub.ListModels(pb.ListModelsRequest(), timeout=self._timeout_seconds)
+            response = self._stub.ListModels(pb.ListModelsRequest(), **self._call)
         except grpc.RpcError as error:
             raise from_rpc_error(error, self._address) from error
         return tuple(messages.model_summary(entry) for entry in response.models)
@@ -80,7 +92,7 @@ class Client:
         """
         request = pb.DescribeModelRequest(model=model, version=version)
         try:
-            response = self._stub.DescribeModel(request, timeout=self._timeout_seconds)
+            response = self._stub.DescribeModel(request, **self._call)
         except grpc.RpcError as error:
             raise from_rpc_error(error, self._address) from error
         return messages.model_description(response)

@@ -4,6 +4,7 @@ ClientError
 ├── PictureError           the picture cannot be read here; nothing was sent
 ├── InvalidArgumentError   the server cannot use the picture or the request
 ├── NotFoundError          no such model or version
+├── AccessError            no token, an unknown one, or one that does not open the model
 ├── OverloadedError        the server's queue is full
 ├── DeadlineExceededError  no answer within the timeout
 ├── UnavailableError       no server at the address, or one that starts or stops
@@ -41,6 +42,10 @@ class NotFoundError(ClientError):
     """The server has no such model or version."""
 
 
+class AccessError(ClientError):
+    """The call carries no token, an unknown one, or one that does not open the model."""
+
+
 class OverloadedError(ClientError):
     """The server's queue is full.
 
@@ -68,8 +73,12 @@ class ServerError(ClientError):
 KINDS: dict[grpc.StatusCode, type[ClientError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidArgumentError,
     grpc.StatusCode.NOT_FOUND: NotFoundError,
+    grpc.StatusCode.UNAUTHENTICATED: AccessError,
+    grpc.StatusCode.PERMISSION_DENIED: AccessError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
+    # Not by us: a server that shuts down drops so the calls that it has not yet looked at.
+    grpc.StatusCode.CANCELLED: UnavailableError,
 }
 
 
@@ -84,9 +93,10 @@ def from_rpc_error(error: grpc.RpcError, address: str) -> ClientError:
     message = error.details() or code.name
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return OverloadedError(code.name, message, _retry_after_seconds(error))
-    if code is grpc.StatusCode.UNAVAILABLE:
+    kind = KINDS.get(code, ServerError)
+    if kind is UnavailableError:
         message = f"{address}: {message}"
-    return KINDS.get(code, ServerError)(code.name, message)
+    return kind(code.name, message)
 
 
 def _retry_after_seconds(error: grpc.RpcError) -> float:

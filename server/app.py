@@ -9,30 +9,32 @@ from dataclasses import dataclass
 import grpc
 import prometheus_client
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as grpc_health
 from grpc_reflection.v1alpha import reflection
 from PIL import Image
 
 from convlens.proto import classifier_pb2, classifier_pb2_grpc
+from convlens.server.access import Tokens
 from convlens.server.classifier import ClassifierServicer
 from convlens.server.errors import StartError
-from convlens.server.http import Health, HttpPort
+from convlens.server.health import Health
+from convlens.server.http import HttpPort, Probes
 from convlens.server.interceptor import Edge
 from convlens.server.metrics import Metrics
 from convlens.server.repository import Repository, State
 from convlens.server.session import choose_provider
 from convlens.server.settings import Settings
+from convlens.server.tls import Certificates
+from convlens.server.watcher import watch
 
 logger = logging.getLogger(__name__)
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 SERVICES = (
     classifier_pb2.DESCRIPTOR.services_by_name["Classifier"].full_name,
     health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
     reflection.SERVICE_NAME,
 )
-
-SERVING = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 @dataclass(frozen=True)
@@ -77,30 +79,32 @@ async def serve(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
     _configure_libraries()
     stop = _stop_signals()
     provider = choose_provider(settings.provider)
-    metrics, health = Metrics(), Health()
-    repository = Repository(settings, provider, metrics)
-    server, grpc_status = _make_server(settings, repository, metrics)
-    address = f"{settings.host}:{_bind(server, settings.host, settings.port)}"
-    http = HttpPort(settings.host, settings.metrics_port, metrics.registry, health)
-    heart = asyncio.create_task(_beat(health))
+    metrics, probes = Metrics(), Probes()
+    health = Health(probes)
+    repository = Repository(settings, provider, metrics, health.model_changed)
+    server = _make_server(settings, repository, metrics, health)
+    address = f"{settings.host}:{_bind(server, settings)}"
+    http = HttpPort(settings.host, settings.metrics_port, metrics.registry, probes)
+    background = [asyncio.create_task(_beat(probes))]
     try:
-        for name in ("", *(version.name for version in repository.versions)):
-            await grpc_status.set(name, NOT_SERVING)
+        await health.starting()
         await server.start()
-        if await _either(repository.load(), stop):
-            await _announce(repository, grpc_status)
-            health.ready = True
+        if await _either(repository.start(), stop):
+            await health.started()
+            if settings.watch:
+                background.append(asyncio.create_task(watch(settings.models, repository.refresh)))
             on_ready(_describe(repository, address, f"{settings.host}:{http.port}", provider))
             await stop.wait()
-        health.ready = False
-        await grpc_status.enter_graceful_shutdown()
+        await health.stopping()
         logger.info("stopping: requests in flight have %g s to finish", settings.grace_seconds)
         stop.clear()
         if not await _either(server.stop(settings.grace_seconds), stop):
             logger.warning("stopping at once")
     finally:
         await server.stop(0)
-        heart.cancel()
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
         await repository.close()
         http.close()
 
@@ -119,10 +123,11 @@ def _stop_signals() -> asyncio.Event:
 
 
 def _make_server(
-    settings: Settings, repository: Repository, metrics: Metrics
-) -> tuple[grpc.aio.Server, grpc_health.HealthServicer]:
+    settings: Settings, repository: Repository, metrics: Metrics, health: Health
+) -> grpc.aio.Server:
+    tokens = Tokens.read(settings.tokens) if settings.tokens else None
     server = grpc.aio.server(
-        interceptors=[Edge(metrics)],
+        interceptors=[Edge(metrics, tokens, settings.access_log)],
         options=[
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.so_reuseport", 0),  # else a second server would share the port in silence
@@ -131,24 +136,37 @@ def _make_server(
     classifier_pb2_grpc.add_ClassifierServicer_to_server(
         ClassifierServicer(repository, settings.stream_window), server
     )
-    grpc_status = grpc_health.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(grpc_status, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     reflection.enable_server_reflection(SERVICES, server)
-    return server, grpc_status
+    return server
 
 
-def _bind(server: grpc.aio.Server, host: str, port: int) -> int:
+def _bind(server: grpc.aio.Server, settings: Settings) -> int:
+    """Open the port, with TLS where there are certificates; returns its number."""
+    address = f"{settings.host}:{settings.port}"
+    certificate, key = settings.tls_cert, settings.tls_key
+    if (certificate is None) != (key is None) or (settings.tls_client_ca and not certificate):
+        raise StartError("TLS needs both --tls-cert and --tls-key")
     try:
-        return server.add_insecure_port(f"{host}:{port}")
+        if certificate is not None and key is not None:
+            files = Certificates(certificate, key, settings.tls_client_ca)
+            return server.add_secure_port(address, files.credentials())
+        if settings.host not in LOOPBACK:
+            logger.warning(
+                "listening on %s without TLS: whoever can reach it can read what is sent%s",
+                address,
+                "" if settings.tokens else ", and anybody may call",
+            )
+        return server.add_insecure_port(address)
     except RuntimeError as error:
         raise StartError(
-            f"--port {port}: cannot listen on {host}:{port}: it is in use, or not allowed"
+            f"--port {settings.port}: cannot listen on {address}: it is in use, or not allowed"
         ) from error
 
 
-async def _beat(health: Health) -> None:
+async def _beat(probes: Probes) -> None:
     while True:
-        health.beat()
+        probes.beat()
         await asyncio.sleep(1.0)
 
 
@@ -165,23 +183,17 @@ async def _either(work: Awaitable[None], stop: asyncio.Event) -> bool:
     return False
 
 
-async def _announce(repository: Repository, grpc_status: grpc_health.HealthServicer) -> None:
-    await grpc_status.set("", SERVING)
-    for version in repository.versions:
-        if version.state is State.READY:
-            await grpc_status.set(version.name, SERVING)
-
-
 def _describe(repository: Repository, address: str, http: str, provider: str) -> Ready:
-    ready = [version for version in repository.versions if version.state is State.READY]
+    versions = repository.versions
+    ready = [version.file.name for version in versions if version.state is State.READY]
     return Ready(
         address=address,
         metrics_url=f"http://{http}/metrics",
         provider=provider,
-        models=tuple(dict.fromkeys(version.name for version in ready)),
+        models=tuple(dict.fromkeys(ready)),
         failed=tuple(
-            (str(version.path), version.reason)
-            for version in repository.versions
+            (str(version.file.path), version.reason)
+            for version in versions
             if version.state is State.FAILED
         ),
     )

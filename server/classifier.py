@@ -12,7 +12,7 @@ from convlens.analysis.errors import AnalysisError
 from convlens.proto import classifier_pb2 as pb
 from convlens.proto import classifier_pb2_grpc as pb_grpc
 from convlens.server.errors import ServerError, status_code
-from convlens.server.interceptor import public_message
+from convlens.server.failures import public_message
 from convlens.server.repository import Repository, State, Version
 from convlens.server.served_model import Classification
 
@@ -103,9 +103,13 @@ class ClassifierServicer(pb_grpc.ClassifierServicer):
     ) -> Classification:
         remaining = context.time_remaining()
         deadline = math.inf if remaining is None else time.monotonic() + remaining
-        served = self._repository.get(request.model, request.version)
-        return await served.classify(
-            request.image, request.top_k, deadline, wait_for_place=wait_for_place
+        return await self._repository.classify(
+            request.model,
+            request.version,
+            request.image,
+            request.top_k,
+            deadline,
+            wait_for_place=wait_for_place,
         )
 
     async def _answer(self, request: pb.ClassifyRequest, context: Any) -> pb.ClassifyResponse:
@@ -121,9 +125,9 @@ class ClassifierServicer(pb_grpc.ClassifierServicer):
 
 def _analysis(version: Version) -> str:
     try:
-        return json.dumps(analyze(version.path).to_json())
+        return json.dumps(analyze(version.file.path).to_json())
     except AnalysisError as error:
-        raise ServerError(f"model {version.name!r} cannot be analysed: {error}") from error
+        raise ServerError(f"model {version.file.name!r} cannot be analysed: {error}") from error
 
 
 def _response(request: pb.ClassifyRequest, answer: Classification) -> pb.ClassifyResponse:
@@ -164,8 +168,8 @@ def _us(seconds: float) -> int:
 
 def _summary(version: Version) -> pb.ModelSummary:
     summary = pb.ModelSummary(
-        name=version.name,
-        version=version.version,
+        name=version.file.name,
+        version=version.file.version,
         state=STATES[version.state],
         reason=version.reason,
     )

@@ -1,12 +1,16 @@
 """What can go wrong in the server, and the one table that turns it into gRPC status codes.
 
 ServerError
+├── ConfigurationError     a setting is unknown or wrong
 ├── StartError             the server cannot start: port in use, no model, no such provider
 ├── ModelLoadError         a model file is broken, or does not compute what it promises
 ├── ModelNotFoundError     no such model or version
-├── ModelNotReadyError     the model is loading, failed to load, or is going away
+├── ModelNotReadyError     the model is being loaded or unloaded
+│   └── ModelRetiredError      another file took this one's place: ask for the model again
 ├── InvalidRequestError    the request contradicts itself or the model
 │   └── InvalidPictureError    not a picture, a truncated one, or one with too many pixels
+├── UnauthenticatedError   the call carries no token, or one that is not known
+├── PermissionDeniedError  the token does not open what was asked for
 ├── OverloadedError        the queue is full
 └── DeadlineExceededError  the caller's deadline has passed
 
@@ -18,6 +22,10 @@ import grpc
 
 class ServerError(Exception):
     """The root of this package's errors; its text is fit to be sent to a caller."""
+
+
+class ConfigurationError(ServerError):
+    """A setting is unknown or wrong; the text names it and where it came from."""
 
 
 class StartError(ServerError):
@@ -33,7 +41,11 @@ class ModelNotFoundError(ServerError):
 
 
 class ModelNotReadyError(ServerError):
-    """The model is loading, failed to load, or is going away."""
+    """The model is being loaded or unloaded."""
+
+
+class ModelRetiredError(ModelNotReadyError):
+    """The model was unloaded, or another file took its place: ask for it again."""
 
 
 class InvalidRequestError(ServerError):
@@ -42,6 +54,14 @@ class InvalidRequestError(ServerError):
 
 class InvalidPictureError(InvalidRequestError):
     """The bytes are no picture, a truncated one, or one with too many pixels."""
+
+
+class UnauthenticatedError(ServerError):
+    """The call carries no token, or one that is not known."""
+
+
+class PermissionDeniedError(ServerError):
+    """The token does not open what was asked for."""
 
 
 class OverloadedError(ServerError):
@@ -66,6 +86,8 @@ STATUS_CODES: dict[type[ServerError], grpc.StatusCode] = {
     ModelNotReadyError: grpc.StatusCode.UNAVAILABLE,
     InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
     InvalidPictureError: grpc.StatusCode.INVALID_ARGUMENT,
+    UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
+    PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
     OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineExceededError: grpc.StatusCode.DEADLINE_EXCEEDED,
 }

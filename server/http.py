@@ -14,8 +14,8 @@ from convlens.server.errors import StartError
 HEARTBEAT_LIMIT_SECONDS = 10.0
 
 
-class Health:
-    """What the probes ask, from their own thread.
+class Probes:
+    """What /livez and /readyz ask, from their own thread.
 
     Live: the event loop has run lately; a loop that hangs is dead although its process is not.
     Ready: models are loaded, and the server is not draining.
@@ -53,17 +53,17 @@ class HttpPort:
         host: to listen on.
         port: 0 takes a free one.
         registry: what /metrics shows.
-        health: what /livez and /readyz ask.
+        probes: what /livez and /readyz ask.
 
     Raises:
         StartError: the port is in use, or may not be used.
     """
 
-    def __init__(self, host: str, port: int, registry: CollectorRegistry, health: Health) -> None:
+    def __init__(self, host: str, port: int, registry: CollectorRegistry, probes: Probes) -> None:
         metrics = make_wsgi_app(registry)
-        probes = {
-            "/livez": lambda: health.live,
-            "/readyz": lambda: health.ready and health.live,
+        verdicts = {
+            "/livez": lambda: probes.live,
+            "/readyz": lambda: probes.ready and probes.live,
         }
 
         def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -71,9 +71,9 @@ class HttpPort:
             if path == "/metrics":
                 pages: Iterable[bytes] = metrics(environ, start_response)
                 return pages
-            if path not in probes:
+            if path not in verdicts:
                 return _text(start_response, "404 Not Found", "there are /metrics, /livez, /readyz")
-            if probes[path]():
+            if verdicts[path]():
                 return _text(start_response, "200 OK", "ok")
             return _text(start_response, "503 Service Unavailable", "no")
 

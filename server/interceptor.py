@@ -1,53 +1,35 @@
-"""The edge of every RPC: it is counted, timed, and its errors become status codes."""
+"""The edge of every RPC: who calls is asked, it is counted, timed and logged, errors get a code."""
 
 import asyncio
 import inspect
-import logging
-import secrets
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
-from google.protobuf import any_pb2, duration_pb2
-from google.rpc import error_details_pb2, status_pb2
-from prometheus_client import Counter, Histogram
 
-from convlens.server.errors import OverloadedError, ServerError, status_code
+from convlens.server.access import GRANT, OPEN_SERVICES, Tokens
+from convlens.server.errors import status_code
+from convlens.server.failures import error_trailers, public_message
+from convlens.server.logs import ACCESS
 from convlens.server.metrics import Metrics
-
-logger = logging.getLogger(__name__)
-
-
-def public_message(error: Exception) -> str:
-    """What a caller may read of an error: of our own faults an id, whose details the log has."""
-    if isinstance(error, ServerError):
-        return str(error)
-    error_id = secrets.token_hex(8)
-    logger.error("internal error %s", error_id, exc_info=error)
-    return f"internal error; the server's log has the details under {error_id}"
-
-
-def error_trailers(
-    code: grpc.StatusCode, message: str, error: Exception
-) -> tuple[tuple[str, bytes], ...]:
-    """The trailers that say more of an error: google.rpc.RetryInfo where a retry makes sense."""
-    if not isinstance(error, OverloadedError):
-        return ()
-    delay = duration_pb2.Duration()
-    delay.FromMilliseconds(max(1, round(error.retry_after_seconds * 1000)))
-    detail = any_pb2.Any()
-    detail.Pack(error_details_pb2.RetryInfo(retry_delay=delay))
-    status = status_pb2.Status(code=code.value[0], message=message, details=[detail])
-    return (("grpc-status-details-bin", status.SerializeToString()),)
 
 
 class Edge(grpc.aio.ServerInterceptor):
-    """Wraps every method of the server once."""
+    """Wraps every method of the server once.
 
-    def __init__(self, metrics: Metrics) -> None:
+    Args:
+        metrics: of the server.
+        tokens: that callers must have; None where anybody may call.
+        access_log: the share of calls that are logged.
+    """
+
+    def __init__(self, metrics: Metrics, tokens: Tokens | None, access_log: float) -> None:
         self._metrics = metrics
+        self._tokens = tokens
+        self._access_log = access_log
         self._handlers: dict[str, Any] = {}
 
     async def intercept_service(
@@ -69,15 +51,16 @@ class Edge(grpc.aio.ServerInterceptor):
             "stream" if handler.response_streaming else "unary"
         )
         behavior = getattr(handler, kind)
-        _, service, name = method.split("/")
-        meter = _Meter(self._metrics, kind, service, name)
+        service = method.split("/")[1]
+        tokens = None if service in OPEN_SERVICES else self._tokens
+        edge = _MethodEdge(self._metrics, kind, method, tokens, self._access_log)
 
         async def answer(request: Any, context: Any) -> Any:
-            async with _edge(meter, context):
+            async with edge.call(context):
                 return await behavior(request, context)
 
         async def generate(request: Any, context: Any) -> AsyncIterator[Any]:
-            async with _edge(meter, context):
+            async with edge.call(context):
                 async for response in behavior(request, context):
                     yield response
 
@@ -86,39 +69,62 @@ class Edge(grpc.aio.ServerInterceptor):
         return make_handler(wrapper, handler.request_deserializer, handler.response_serializer)
 
 
-class _Meter:
-    """The metrics of one method, its labels filled in."""
+class _MethodEdge:
+    """The edge of one method, with the labels of its metrics filled in."""
 
-    def __init__(self, metrics: Metrics, kind: str, service: str, method: str) -> None:
-        labels = (kind, service, method)
-        self.started: Counter = metrics.started.labels(*labels)
-        self.handling_seconds: Histogram = metrics.handling_seconds.labels(*labels)
-        self.handled = {
+    def __init__(
+        self, metrics: Metrics, kind: str, method: str, tokens: Tokens | None, access_log: float
+    ) -> None:
+        _, service, name = method.split("/")
+        labels = (kind, service, name)
+        self._method = method
+        self._tokens = tokens
+        self._access_log = access_log
+        self._started = metrics.started.labels(*labels)
+        self._handling_seconds = metrics.handling_seconds.labels(*labels)
+        self._handled = {
             code: metrics.handled.labels(*labels, code.name) for code in grpc.StatusCode
         }
 
+    @asynccontextmanager
+    async def call(self, context: Any) -> AsyncIterator[None]:
+        """Surround the answering of one call."""
+        start = time.monotonic()
+        self._started.inc()
+        code = grpc.StatusCode.OK
+        try:
+            if self._tokens is not None:
+                GRANT.set(self._tokens.grant(context.invocation_metadata()))
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            # grpc cancels the handler for both: the caller went away, or its deadline passed.
+            late = (context.time_remaining() or 1.0) <= 0.0
+            code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+            raise
+        except grpc.aio.AbortError:
+            code = _aborted_code(context)
+            raise
+        except Exception as error:  # noqa: BLE001 - what is not in the table is INTERNAL
+            code, message = status_code(error), public_message(error)
+            await context.abort(code, message, error_trailers(code, message, error))
+        finally:
+            seconds = time.monotonic() - start
+            self._handled[code].inc()
+            self._handling_seconds.observe(seconds)
+            if self._access_log and random.random() < self._access_log:  # noqa: S311
+                self._log(context, code, seconds)
 
-@asynccontextmanager
-async def _edge(meter: _Meter, context: Any) -> AsyncIterator[None]:
-    start = time.monotonic()
-    meter.started.inc()
-    code = grpc.StatusCode.OK
-    try:
-        yield
-    except asyncio.CancelledError:
-        # grpc cancels the handler for both: the caller went away, or its deadline passed.
-        late = (context.time_remaining() or 1.0) <= 0.0
-        code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
-        raise
-    except grpc.aio.AbortError:
-        code = _aborted_code(context)
-        raise
-    except Exception as error:  # noqa: BLE001 - what is not in the table is INTERNAL
-        code, message = status_code(error), public_message(error)
-        await context.abort(code, message, error_trailers(code, message, error))
-    finally:
-        meter.handled[code].inc()
-        meter.handling_seconds.observe(time.monotonic() - start)
+    def _log(self, context: Any, code: grpc.StatusCode, seconds: float) -> None:
+        """Log the call; the caller's own id of the request joins the line to the caller's logs."""
+        metadata = dict(context.invocation_metadata() or ())
+        fields = {
+            "method": self._method,
+            "code": code.name,
+            "milliseconds": round(seconds * 1e3, 3),
+            "peer": context.peer(),
+            "request_id": metadata.get("x-request-id", ""),
+        }
+        ACCESS.info("call", extra={"fields": fields})
 
 
 def _aborted_code(context: Any) -> grpc.StatusCode:

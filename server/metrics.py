@@ -39,6 +39,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        self._infos: dict[tuple[str, str], tuple[str, ...]] = {}
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         model = ("model", "version")
@@ -122,7 +123,7 @@ class Metrics:
         load_seconds: float,
         queue_length: Callable[[], float],
     ) -> ModelMetrics:
-        """Make the metrics of a model that has become ready.
+        """Make the metrics of a model that has become ready; counts of its former file go on.
 
         Args:
             name: of the model.
@@ -133,7 +134,9 @@ class Metrics:
             load_seconds: from opening the file to being ready.
             queue_length: is asked at each scrape.
         """
-        self._model_info.labels(name, version, provider, precision, sha256).set(1)
+        self._forget_info(name, version)
+        self._infos[name, version] = (name, version, provider, precision, sha256)
+        self._model_info.labels(*self._infos[name, version]).set(1)
         self._load_seconds.labels(name, version).set(load_seconds)
         self._queue_length.labels(name, version).set_function(queue_length)
         return ModelMetrics(
@@ -143,3 +146,21 @@ class Metrics:
             in_flight=self._in_flight.labels(name, version),
             rejected=lambda reason: self._rejected.labels(name, reason).inc(),
         )
+
+    def remove_model(self, name: str, version: str) -> None:
+        """Drop the metrics of a version that is gone, so that no label grows without bound."""
+        self._forget_info(name, version)
+        for metric in (
+            self._batch_size,
+            self._confidence,
+            self._queue_length,
+            self._in_flight,
+            self._load_seconds,
+            self._stage_seconds,
+        ):
+            metric.remove_by_labels({"model": name, "version": version})
+
+    def _forget_info(self, name: str, version: str) -> None:
+        labels = self._infos.pop((name, version), None)
+        if labels is not None:
+            self._model_info.remove(*labels)

@@ -13,6 +13,7 @@ from convlens.server.errors import (
     DeadlineExceededError,
     InvalidPictureError,
     InvalidRequestError,
+    ModelRetiredError,
     OverloadedError,
 )
 from convlens.server.metrics import Metrics
@@ -67,6 +68,7 @@ class ServedModel:
         self._settings = settings
         self._places = asyncio.Semaphore(settings.queue_size)
         self._picture_seconds = 0.0
+        self._closing = False
         self._batcher = Batcher(model.run, settings.max_batch_size, self._learn)
         self._metrics = metrics.add_model(
             model.name,
@@ -93,6 +95,7 @@ class ServedModel:
             InvalidRequestError: the model takes no pictures.
             InvalidPictureError: the picture cannot be used.
             OverloadedError: the queue is full.
+            ModelRetiredError: the model was closed while the picture waited for its place.
             DeadlineExceededError: the deadline passed before the work began.
         """
         preprocessing = self.model.card.preprocessing
@@ -109,12 +112,19 @@ class ServedModel:
                     retry_after_seconds=self._settings.queue_size * self._picture_seconds,
                 )
             async with self._places:
+                if self._closing:
+                    raise ModelRetiredError(f"model {self.model.name!r} is being unloaded")
                 with self._metrics.in_flight.track_inprogress():
                     return await self._classify(image, preprocessing, k, deadline)
 
     async def close(self) -> None:
-        """Answer what is in flight, then free the batcher's thread."""
+        """Answer what is in flight, refuse the rest, then free the batcher's thread."""
+        self._closing = True
+        for _ in range(self._settings.queue_size):
+            await self._places.acquire()
         await self._batcher.close()
+        for _ in range(self._settings.queue_size):  # whoever still waits for one is refused
+            self._places.release()
 
     async def _classify(
         self, image: bytes, preprocessing: Preprocessing, k: int, deadline: float

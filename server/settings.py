@@ -1,44 +1,86 @@
 """What the operator decides."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from convlens.server.logs import LogFormat
 
 Provider = Literal["auto", "cpu", "cuda"]
 
 BUNDLED_MODELS = Path(__file__).parent / "bundled" / "models"
 
+Port = Annotated[int, Field(ge=0, le=65535)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
-@dataclass(frozen=True)
-class Settings:
-    """The server's settings.
 
-    Attributes:
-        models: the folder of `name.onnx` files (or `name/version/model.onnx`).
-        host: the address to listen on; loopback unless said otherwise.
-        port: of the gRPC server; 0 takes a free one.
-        metrics_port: of /metrics, /livez and /readyz; 0 takes a free one.
-        provider: what runs the models; `auto` takes CUDA where it works, else the CPU.
-        default_model: answers requests that name no model; needed only beside other models.
-        max_batch_size: the most pictures that share one inference.
-        queue_size: the most pictures of one model that may be waiting; more are refused.
-        stream_window: the most pictures of one stream that may be in flight.
-        max_message_bytes: the largest request.
-        max_pixels: the largest picture, judged on its header before it is decoded.
-        threads: for decoding and for inference; 0 takes as many as there are processors.
-        grace_seconds: how long requests in flight may take to finish after SIGTERM.
+class Settings(BaseModel):
+    """The server's settings: each field is a flag, an environment variable and a TOML key.
+
+    A field's description is the flag's help; its examples are what stands for the value there.
     """
 
-    models: Path = BUNDLED_MODELS
-    host: str = "127.0.0.1"
-    port: int = 50051
-    metrics_port: int = 9464
-    provider: Provider = "auto"
-    default_model: str = ""
-    max_batch_size: int = 16
-    queue_size: int = 256
-    stream_window: int = 16
-    max_message_bytes: int = 32 * 1024 * 1024
-    max_pixels: int = 64_000_000
-    threads: int = 0
-    grace_seconds: float = 10.0
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    models: Path = Field(
+        BUNDLED_MODELS,
+        examples=["DIR"],
+        description="folder of NAME.onnx or NAME/VERSION/model.onnx (default: the bundled model)",
+    )
+    watch: bool = Field(False, description="load and unload as files come, change and go")
+    aliases: Mapping[str, str] = Field(
+        {},
+        examples=["ALIAS=NAME[@VERSION]"],
+        description="another name for a model; may be repeated",
+    )
+    default_model: str = Field(
+        "", examples=["NAME"], description="answers requests that name no model"
+    )
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: Port = Field(50051, description="of the gRPC server; 0: a free one")
+    metrics_port: Port = Field(9464, description="of /metrics, /livez, /readyz; 0: a free one")
+    provider: Provider = Field(
+        "auto", description="what runs the models; auto: CUDA where it works, else the CPU"
+    )
+    max_batch_size: Count = Field(
+        16, examples=["PICTURES"], description="the most that share one inference"
+    )
+    queue_size: Count = Field(
+        256, examples=["PICTURES"], description="the most in flight for one model; more are refused"
+    )
+    stream_window: Count = Field(
+        16, examples=["PICTURES"], description="the most in flight for one stream"
+    )
+    max_message_bytes: Count = Field(
+        32 * 1024 * 1024, examples=["BYTES"], description="the largest request"
+    )
+    max_pixels: Count = Field(
+        64_000_000, examples=["PIXELS"], description="the largest picture, judged on its header"
+    )
+    threads: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="for decoding and for inference; 0: as many as there are processors",
+    )
+    tls_cert: Path | None = Field(None, examples=["FILE"], description="certificate, PEM")
+    tls_key: Path | None = Field(None, examples=["FILE"], description="its key, PEM")
+    tls_client_ca: Path | None = Field(
+        None, examples=["FILE"], description="who signs the certificates that clients must show"
+    )
+    tokens: Path | None = Field(
+        None, examples=["FILE.toml"], description="hashes of the tokens that open the server"
+    )
+    log_format: LogFormat = Field("text", description="of the lines on stderr: text or json")
+    access_log: float = Field(
+        0.0, ge=0, le=1, examples=["SHARE"], description="the share of calls to log, 0 to 1"
+    )
+    grace_seconds: float = Field(
+        10.0,
+        ge=0,
+        allow_inf_nan=False,
+        examples=["SECONDS"],
+        description="for requests in flight to finish after SIGTERM",
+    )

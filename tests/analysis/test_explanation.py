@@ -121,3 +121,80 @@ def test_a_cycle_in_the_file_does_not_hang_the_derivation(tmp_path: Path) -> Non
     path.write_bytes(model.SerializeToString())
 
     assert explain(analyze(path), "b").derivations
+
+
+def test_what_sharing_saved_is_told_apart_from_what_locality_saved(lenet5: Path) -> None:
+    dense = explain(analyze(lenet5), "conv2").dense
+
+    assert dense is not None
+    assert dense.local_weights == 16 * 10 * 10 * 6 * 5 * 5
+    assert "locally connected   150 x 1,600 = 240,000 weights, 99 times" in _text(lenet5, "conv2")
+
+
+def test_the_derivation_follows_an_axis_through_a_transpose(tmp_path: Path) -> None:
+    nodes = [
+        node("Conv", "x tall", "high"),
+        node("Transpose", "high", "turned", perm=[0, 1, 3, 2]),
+        node("Conv", "turned tall", "wide"),
+        node("Conv", "wide tall", "wider"),
+    ]
+    path = save_graph(tmp_path / "m.onnx", nodes, {"tall": weight(1, 1, 5, 1)})
+    explanation = explain(analyze(path), "wider")
+
+    assert explanation.layer.receptive_field.size == (9, 5)
+    grown = {
+        derivation.axes: [growth.layer.name for growth in derivation.growths if growth.layer]
+        for derivation in explanation.derivations
+    }
+    assert grown == {("height",): ["high"], ("width",): ["wide", "wider"]}
+    for derivation in explanation.derivations:
+        assert all(growth.extent == 5 for growth in derivation.growths[1:])
+
+
+def _stacked(path: Path, kernels: list[int], **first: list[int]) -> Path:
+    nodes, weights, before = [], {}, "x"
+    for index, kernel in enumerate(kernels):
+        pads = [(kernel - 1) // 2] * 4
+        name, filter_name = f"conv{index}", f"w{index}"
+        attributes = {"pads": pads} | (first if index == 0 else {})
+        nodes.append(node("Conv", f"{before} {filter_name}", name, **attributes))
+        nodes.append(node("Relu", name, f"relu{index}"))
+        weights[filter_name] = weight(8, 8, kernel, kernel)
+        before = f"relu{index}"
+    return save_graph(path, nodes, weights, input_shape=(1, 8, 32, 32))
+
+
+def test_three_3x3_are_compared_with_the_7x7_that_they_replace(tmp_path: Path) -> None:
+    path = _stacked(tmp_path / "m.onnx", [1, 3, 3, 3])
+    stack = explain(analyze(path), "conv3").stack
+
+    assert stack is not None
+    assert [layer.name for layer in stack.layers] == ["conv1", "conv2", "conv3"]
+    assert stack.kernel == (7, 7)
+    assert (stack.weights, stack.single_weights) == (27 * 8 * 8, 49 * 8 * 8)
+    assert stack.single_macs == 49 * 8 * 8 * 32 * 32
+    assert "3x3, 3x3, 3x3 see what one 7x7 sees" in _text(path, "conv3")
+
+
+def test_a_stride_inside_a_stack_spreads_the_kernels_after_it(tmp_path: Path) -> None:
+    path = _stacked(tmp_path / "m.onnx", [3, 3], strides=[2, 2])
+    stack = explain(analyze(path), "conv1").stack
+
+    assert stack is not None
+    assert stack.kernel == (7, 7)
+
+
+@pytest.mark.parametrize(("kernels", "layer"), [([3], "conv0"), ([3, 1], "conv1")])
+def test_one_kernel_is_no_stack(tmp_path: Path, kernels: list[int], layer: str) -> None:
+    path = _stacked(tmp_path / "m.onnx", kernels)
+
+    assert explain(analyze(path), layer).stack is None
+
+
+def test_a_merge_or_a_pooling_ends_the_stack(resnet18: Path) -> None:
+    report = analyze(resnet18)
+    stack = explain(report, "layer1.1.conv2").stack
+
+    assert stack is not None
+    assert [layer.scope for layer in stack.layers] == ["layer1.1.conv1", "layer1.1.conv2"]
+    assert explain(report, "layer1.0.conv1").stack is None

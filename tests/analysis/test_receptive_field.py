@@ -10,6 +10,7 @@ import pytest
 
 from convlens.analysis import ReceptiveField, Report, analyze
 from convlens.analysis.interval import Interval, is_aligned, union
+from convlens.analysis.reach import Reach
 from tests.analysis.graphs import Array, node, save_graph, weight
 
 
@@ -99,7 +100,9 @@ def test_branches_with_different_strides_keep_the_larger_size_and_the_smaller_st
 def test_intervals_reckon_with_fractions() -> None:
     half = Interval(size=Fraction(3, 2), stride=Fraction(1, 2), start=Fraction(-1, 2))
 
-    assert half.widened(3) == Interval(Fraction(5, 2), Fraction(1, 2), Fraction(-1, 2))
+    assert half.through(Reach(((0, 1, 2),))) == Interval(
+        Fraction(5, 2), Fraction(1, 2), Fraction(-1, 2)
+    )
     assert half.centre == Fraction(-1, 4)
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from convlens.analysis import analyze
 from convlens.analysis.render_csv import report_csv
-from convlens.analysis.render_text import format_bytes, plain, printable, report_text
+from convlens.analysis.render_text import format_bytes, plain, report_text
+from convlens.analysis.text_layout import printable
 from tests.analysis.graphs import node, save_graph, weight
 
 

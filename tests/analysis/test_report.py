@@ -65,6 +65,7 @@ SCHEMA = {
         ),
         int,
     ),
+    "notes": [str],
 }
 
 
@@ -163,3 +164,16 @@ def test_the_package_exports_what_it_lists() -> None:
         assert not inspect.ismodule(getattr(convlens.analysis, name))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = convlens.analysis.nothing
+
+
+def test_the_json_in_the_documentation_is_what_comes_out() -> None:
+    root = Path(__file__).parents[2]
+    text = (root / "docs" / "analyze.md").read_text()
+    shown = json.loads(text.split("```json\n")[1].split("```")[0])
+    made = analyze(root / "server" / "bundled" / "models" / "lenet5.onnx").to_json()
+
+    assert made["layers"][3] == shown["layers"][0]
+    assert made["model"]["sha256"].startswith(shown["model"]["sha256"].rstrip("."))
+    for value in (made, shown):
+        del value["layers"], value["model"]["sha256"], value["model"]["path"]
+    assert made == shown

@@ -199,6 +199,10 @@ def test_a_picture_too_small_for_the_network_gives_one_line(lenet5: Path) -> Non
         ("--batch", "0"),
         ("--format", "xml"),
         ("--explain", "conv1", "--format", "json"),
+        ("--explain", "conv1", "--lint"),
+        ("--lint", "--format", "html"),
+        ("--depth", "1", "--format", "csv"),
+        ("--depth", "0"),
     ],
 )
 def test_wrong_usage_gives_exit_code_2(lenet5: Path, arguments: tuple[str, ...]) -> None:
@@ -226,3 +230,31 @@ def test_help_does_not_wait_for_onnx_or_numpy() -> None:
     assert result.returncode == 0
     # Measured at 0.10 s; the bound leaves room for a loaded machine.
     assert time.perf_counter() - start < 1.0
+
+
+def test_markdown_and_html_are_written(lenet5: Path, tmp_path: Path) -> None:
+    output = tmp_path / "report.html"
+    assert _analyze(lenet5, "--format", "html", "-o", output).returncode == 0
+
+    assert output.read_text().startswith("<!doctype html>")
+    assert "| 3 | conv2 | Conv |" in _analyze(lenet5, "--format", "markdown").stdout
+
+
+def test_lint_gives_text_or_json(lenet5: Path) -> None:
+    text = _analyze(lenet5, "--lint").stdout
+    report = json.loads(_analyze(lenet5, "--lint", "--format", "json").stdout)
+
+    assert "info  aliasing" in text
+    assert [finding["layer"] for finding in report["findings"]] == ["pool1", "pool2"]
+    assert report["schema"] == "convlens.analysis/1"
+
+
+def test_a_pipe_does_not_wait_for_rich(lenet5: Path) -> None:
+    script = (
+        "import sys\n"
+        "from convlens.cli.main import main\n"
+        "main(['analyze', sys.argv[1]])\n"
+        "sys.exit('rich' in sys.modules)"
+    )
+    command = [sys.executable, "-c", script, str(lenet5)]
+    assert subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0

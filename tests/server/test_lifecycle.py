@@ -5,8 +5,9 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,39 +34,21 @@ def _last_line(text: str) -> str:
     return text.rstrip("\n").rsplit("\n", 1)[-1]
 
 
-def test_sigterm_finishes_what_is_in_flight_then_stops(tmp_path: Path) -> None:
-    save_slow_model(tmp_path / "slow.onnx")
+@contextmanager
+def _busy_server(
+    models: Path, pictures: int
+) -> "Iterator[tuple[RunningServer, list[Future[Classification]]]]":
+    """A slow server with so many pictures in flight."""
+    save_slow_model(models / "slow.onnx")
     with (
-        running_server("--models", str(tmp_path), "--max-batch-size", "1") as server,
+        running_server("--models", str(models), "--max-batch-size", "1") as server,
         Client(server.address) as client,
-        ThreadPoolExecutor(4) as threads,
+        ThreadPoolExecutor(pictures) as threads,
     ):
-        calls = [threads.submit(client.classify, grey_png(level)) for level in range(4)]
+        calls = [threads.submit(client.classify, grey_png(level)) for level in range(pictures)]
         in_flight = 'convlens_in_flight{model="slow",version="1"}'
-        server.wait_for_metric(in_flight, lambda value: value == 4)
-        server.process.send_signal(signal.SIGTERM)
-        assert [len(call.result(30).predictions) for call in calls] == [2] * 4
-        _, log = server.process.communicate(timeout=30)
-        assert server.process.returncode == 0
-        assert "stopping" in log
-        assert "Traceback" not in log
-
-
-def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
-    save_slow_model(tmp_path / "slow.onnx")
-    with (
-        running_server("--models", str(tmp_path), "--max-batch-size", "1") as server,
-        Client(server.address) as client,
-        ThreadPoolExecutor(16) as threads,
-    ):
-        calls = [threads.submit(client.classify, grey_png(level)) for level in range(16)]
-        in_flight = 'convlens_in_flight{model="slow",version="1"}'
-        server.wait_for_metric(in_flight, lambda value: value == 16)
-        server.process.send_signal(signal.SIGTERM)
-        _wait_for_line(server, "stopping:")
-        server.process.send_signal(signal.SIGTERM)
-        server.process.communicate(timeout=30)
-        assert any(call.exception(30) is not None for call in calls)
+        server.wait_for_metric(in_flight, lambda value: value == pictures)
+        yield server, calls
 
 
 def _wait_for_line(server: RunningServer, text: str) -> None:
@@ -76,18 +59,27 @@ def _wait_for_line(server: RunningServer, text: str) -> None:
     pytest.fail(f"the server never said {text!r}")
 
 
-def test_new_calls_are_answered_by_nobody_after_sigterm_and_readyz_says_no(
-    tmp_path: Path,
-) -> None:
-    save_slow_model(tmp_path / "slow.onnx")
-    with (
-        running_server("--models", str(tmp_path), "--max-batch-size", "1") as server,
-        Client(server.address) as client,
-        ThreadPoolExecutor(4) as threads,
-    ):
-        calls = [threads.submit(client.classify, grey_png(level)) for level in range(4)]
-        in_flight = 'convlens_in_flight{model="slow",version="1"}'
-        server.wait_for_metric(in_flight, lambda value: value == 4)
+def test_sigterm_finishes_what_is_in_flight_then_stops(tmp_path: Path) -> None:
+    with _busy_server(tmp_path, 4) as (server, calls):
+        server.process.send_signal(signal.SIGTERM)
+        assert [len(call.result(30).predictions) for call in calls] == [2] * 4
+        _, log = server.process.communicate(timeout=30)
+        assert server.process.returncode == 0
+        assert "stopping" in log
+        assert "Traceback" not in log
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
+    with _busy_server(tmp_path, 16) as (server, calls):
+        server.process.send_signal(signal.SIGTERM)
+        _wait_for_line(server, "stopping:")
+        server.process.send_signal(signal.SIGTERM)
+        server.process.communicate(timeout=30)
+        assert any(call.exception(30) is not None for call in calls)
+
+
+def test_after_sigterm_readyz_says_no_and_livez_yes(tmp_path: Path) -> None:
+    with _busy_server(tmp_path, 4) as (server, calls):
         server.process.send_signal(signal.SIGTERM)
         _wait_for_line(server, "stopping:")
         with pytest.raises(OSError, match="503"):

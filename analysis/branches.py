@@ -1,0 +1,103 @@
+"""Branches: what the positions of a tensor see in which several branches of the network meet."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import zip_longest
+
+from convlens.analysis.field import (
+    Axis,
+    Digit,
+    Field,
+    axis_length,
+    earliest,
+    repeated,
+    span,
+    straightened,
+)
+from convlens.analysis.view import View, are_aligned, united
+
+
+def joined(fields: Sequence[Field], node: int) -> Field:
+    """The field of a tensor whose positions combine those of several, broadcast to one shape.
+
+    Along each image axis the local paths are united; those of them that are global already add
+    nothing but their `global_since`.
+
+    Args:
+        fields: of the tensors; at least one.
+        node: the index of the node that joins them, noted where they are not aligned.
+    """
+    if len(fields) == 1:
+        return fields[0]
+    rank = max(len(field.axes) for field in fields)
+    fields, agree = _in_step(
+        [
+            replace(field, axes=(*(((Digit(1),),) * (rank - len(field.axes))), *field.axes))
+            for field in fields
+        ]
+    )
+    axes = tuple(_broadcast([field.axes[axis] for field in fields]) for axis in range(rank))
+    complete = agree and all(field.complete for field in fields)
+    misaligned = [field.misaligned_since for field in fields]
+    views: list[View | None] = []
+    for image_axis, candidates in enumerate(zip_longest(*(field.views for field in fields))):
+        walked = [d for digits in axes for d in digits if d.image_axis == image_axis]
+        local = [
+            _stretched(view, field.walks(image_axis), walked)
+            for field, view in zip(fields, candidates, strict=True)
+            if view is not None
+        ]
+        if len(local) > 1 and not are_aligned(local):
+            misaligned.append(node)
+        views.append(united(local) if local else None)
+    return Field(
+        axes=axes,
+        views=tuple(views),
+        global_since=earliest(field.global_since for field in fields),
+        misaligned_since=earliest(misaligned),
+        is_blended=any(field.is_blended for field in fields),
+        complete=complete,
+    )
+
+
+def _stretched(view: View, walks: Sequence[Digit], walked: Sequence[Digit]) -> View:
+    """The view where a single position is broadcast along an image axis that others walk."""
+    is_single = all(digit.length == 1 for digit in walks)
+    moves = any(digit.length != 1 for digit in walked)
+    return view.frozen(span(walked)) if is_single and moves else view
+
+
+def _in_step(fields: Sequence[Field]) -> tuple[list[Field], bool]:
+    """The fields with the same digits wherever they walk, and whether that is so."""
+    fields, agree = list(fields), True
+    for axis in range(len(fields[0].axes)):
+        moving = [index for index, field in enumerate(fields) if _moves(field.axes[axis])]
+        if len({_walk(fields[index].axes[axis]) for index in moving}) < 2:
+            continue
+        for index in moving:
+            straight = straightened(fields[index], axis)
+            fields[index] = straight or fields[index]
+        agree &= len({_walk(fields[index].axes[axis]) for index in moving}) < 2
+    return fields, agree
+
+
+def _moves(axis: Axis) -> bool:
+    return any(digit.image_axis is not None and digit.length != 1 for digit in axis)
+
+
+def _walk(axis: Axis) -> tuple[object, ...]:
+    """What must be the same of two axes for their indices to mean the same position."""
+    moving = [digit for digit in axis if digit.length != 1]
+    # A single digit has the length of its axis, under whichever name.
+    lengths = [digit.length for digit in moving] if len(moving) > 1 else []
+    return (*((digit.image_axis, digit.step) for digit in moving), *lengths)
+
+
+def _broadcast(axes: Sequence[Axis]) -> Axis:
+    """The digits that index all of the axes."""
+    walking = [axis for axis in axes if any(d.image_axis is not None for d in axis)]
+    moving = [axis for axis in walking if _moves(axis)]
+    longest = [axis for axis in axes if any(digit.length != 1 for digit in axis)]
+    if not moving and walking and longest:
+        return repeated(walking[0], axis_length(longest[0]))
+    return (moving or walking or longest or axes)[0]

@@ -1,0 +1,352 @@
+"""Perturbation: a copy of the network in which a lit pixel lights all that it can reach.
+
+In the network itself contributions may cancel, a ReLU may swallow them, and a global operator
+carries every pixel everywhere. In the copy every tensor on the image's way holds 0 and 1: weights
+are ones, sums are cut off at 1, activations pass on what they get, and what a global operator adds
+is left out, so that a 1 stands exactly where a lit pixel arrives over paths that stay local. The
+copy needs no weights, and one output channel of a Conv stands for all of its group.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from convlens.analysis.errors import SymbolicShapeError
+from convlens.analysis.field import Field
+from convlens.analysis.graph import Graph
+from convlens.analysis.operators import (
+    COPIES,
+    ELEMENTWISE,
+    GLOBAL_POOLINGS,
+    REDUCTIONS,
+    SHAPE_ARITHMETIC,
+)
+from convlens.analysis.receptive_field import step_at
+from convlens.analysis.shape import Shape, Tensors, fixed, shape_of
+from convlens.analysis.sliding_window import CONVOLUTIONS, POOLINGS
+from convlens.analysis.step import Step
+from convlens.analysis.transfers_mixing import reduced_axes
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto
+
+# Their operands are broadcast to one shape; the other operators have one operand and parameters.
+_JOINING = frozenset({
+    "Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater",
+    "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "PRelu",
+    "Pow", "Sub", "Sum", "Where", "Xor",
+})  # fmt: skip
+_NORMALISATIONS = frozenset({
+    "BatchNormalization", "GroupNormalization", "InstanceNormalization", "LRN",
+    "LayerNormalization", "LogSoftmax", "LpNormalization", "MeanVarianceNormalization",
+    "RMSNormalization", "Softmax",
+})  # fmt: skip
+_MOVES = frozenset({
+    "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Reshape", "Slice", "SpaceToDepth",
+    "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
+})  # fmt: skip
+_WINDOW_ATTRIBUTES = frozenset({
+    "auto_pad", "dilations", "kernel_shape", "output_padding", "output_shape", "pads", "strides",
+})  # fmt: skip
+# What rounding leaves of a weight that is nought.
+_ROUNDING = 1e-4
+_REDUCE_MAX_TAKES_AN_INPUT_SINCE = 18
+
+
+@dataclass
+class _Copy:
+    """The copy as far as it is built."""
+
+    image_axis: int
+    opset: int
+    tensors: Tensors
+    nodes: list["NodeProto"] = field(default_factory=list)
+    constants: dict[str, TensorProto] = field(default_factory=dict)
+
+    def add(self, op_type: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
+        """Add a node; its output is named as wanted, or anew."""
+        name = output or f"copy::{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op_type, inputs, [name], **attributes))
+        return name
+
+    def constant(self, values: Any, dtype: Any = np.float32) -> str:
+        """Add a constant."""
+        name = f"copy::constant::{len(self.constants)}"
+        self.constants[name] = numpy_helper.from_array(np.asarray(values, dtype), name)
+        return name
+
+    def dark(self, shape: Shape | None, output: str = "") -> str:
+        """A tensor of noughts.
+
+        Raises:
+            SymbolicShapeError: the shape is not known.
+        """
+        if shape is None:
+            raise SymbolicShapeError(f"the shape of {output or 'an operand'!r} is not known")
+        dims = self.constant(fixed(shape), np.int64)
+        zero = helper.make_tensor("", TensorProto.FLOAT, [1], [0.0])
+        return self.add("ConstantOfShape", [dims], output, value=zero)
+
+    def highest(
+        self, name: str, axes: Sequence[int], output: str = "", *, keep: bool = True
+    ) -> str:
+        """The largest value along some axes."""
+        if self.opset < _REDUCE_MAX_TAKES_AN_INPUT_SINCE:
+            return self.add("ReduceMax", [name], output, axes=list(axes), keepdims=int(keep))
+        listed = self.constant(axes, np.int64)
+        return self.add("ReduceMax", [name, listed], output, keepdims=int(keep))
+
+    def loses(self, seen: Field, axes: Iterable[int]) -> bool:
+        """Whether no axis walks along the image axis any more once `axes` are mixed."""
+        mixed = set(axes)
+        walking = {a for a in range(len(seen.axes)) if self.image_axis in seen.image_axes(a)}
+        return bool(walking) and walking <= mixed
+
+
+def lit_copy(
+    proto: "ModelProto",
+    graph: Graph,
+    tensors: Tensors,
+    fields: Mapping[str, Field],
+    opset: int,
+    image_axis: int,
+    outputs: Sequence[str],
+) -> "ModelProto":
+    """Build the copy for perturbing along one image axis.
+
+    Args:
+        proto: the model; its weights may be missing.
+        graph: the same model's graph.
+        tensors: their shapes, without a symbolic dimension on the image's way.
+        fields: of the tensors.
+        opset: the version of ONNX's own operators.
+        image_axis: what a global operator adds along it is left out.
+        outputs: the tensors that are looked at.
+
+    Raises:
+        SymbolicShapeError: a shape that the copy needs is not known.
+    """
+    originals = {output: node for node in proto.graph.node for output in node.output if output}
+    copy = _Copy(image_axis, opset, tensors)
+    for node in graph.nodes:
+        step = step_at(node, graph, tensors, fields, opset)
+        if not any(step.fields) or node.op_type in SHAPE_ARITHMETIC:
+            copy.nodes.append(originals[node.output])
+        else:
+            _REWRITES.get(step.op_type, _leave_dark)(copy, step)
+    copy.nodes = _needed([*_constants(proto), *copy.nodes], outputs)
+    return _model(proto, graph, copy, fields, outputs)
+
+
+def _constants(proto: "ModelProto") -> list["NodeProto"]:
+    return [node for node in proto.graph.node if node.op_type == "Constant"]
+
+
+def _needed(nodes: Sequence["NodeProto"], outputs: Iterable[str]) -> list["NodeProto"]:
+    """The nodes that the outputs depend on."""
+    wanted, kept = set(outputs), list["NodeProto"]()
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            kept.append(node)
+    return kept[::-1]
+
+
+def _model(
+    proto: "ModelProto",
+    graph: Graph,
+    copy: _Copy,
+    fields: Mapping[str, Field],
+    outputs: Sequence[str],
+) -> "ModelProto":
+    read = {name for node in copy.nodes for name in node.input}
+    inputs = []
+    for tensor in graph.inputs:
+        shape = shape_of(tensor.name, copy.tensors)
+        if tensor.name in fields and shape is not None:
+            value = helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, fixed(shape))
+            inputs.append(value)
+    stored = [tensor for tensor in proto.graph.initializer if tensor.name in read]
+    made = helper.make_graph(
+        copy.nodes,
+        "lit",
+        inputs,
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        [*stored, *(tensor for name, tensor in copy.constants.items() if name in read)],
+    )
+    return helper.make_model(made, opset_imports=proto.opset_import, ir_version=proto.ir_version)
+
+
+def _leave_dark(copy: _Copy, step: Step) -> None:
+    """What an operator adds that is not understood, or is global, is left out."""
+    for name in filter(None, step.node.outputs):
+        copy.dark(shape_of(name, copy.tensors), name)
+
+
+def _pass_on(copy: _Copy, step: Step) -> None:
+    copy.add("Identity", [step.node.inputs[0]], step.node.output)
+
+
+def _join(copy: _Copy, step: Step) -> None:
+    """The operands are added up; a constant one counts for its shape alone."""
+    operands = [
+        name if seen is not None else copy.dark(shape)
+        for name, seen, shape in zip(step.node.inputs, step.fields, step.shapes, strict=True)
+        if name
+    ]
+    if len(operands) == 1:
+        copy.add("Identity", operands, step.node.output)
+    else:
+        copy.add("Sign", [copy.add("Sum", operands)], step.node.output)
+
+
+def _add_quantised(copy: _Copy, step: Step) -> None:
+    """QLinearAdd and QLinearMul: each operand is followed by its scale and zero point."""
+    lit = [name for name, seen in zip(step.node.inputs, step.fields, strict=True) if seen]
+    summed = copy.add("Sum", [*lit, copy.dark(step.output)])
+    copy.add("Sign", [summed], step.node.output)
+
+
+def _convolve(copy: _Copy, step: Step) -> None:
+    """Ones as weights; with a single group one channel stands for all, before and after."""
+    transposed = step.op_type == "ConvTranspose"
+    weight = list(fixed(step.shape(3 if step.op_type == "QLinearConv" else 1) or ()))
+    groups, data = step.node.attributes.get("group", 1), step.node.inputs[0]
+    channels = weight[int(transposed)]
+    if groups == 1:
+        weight[:2] = 1, 1
+        data = copy.highest(data, [1])
+    attributes = {
+        name: value for name, value in step.node.attributes.items() if name in _WINDOW_ATTRIBUTES
+    }
+    op_type = "ConvTranspose" if transposed else "Conv"
+    operands = [data, copy.constant(np.ones(weight))]
+    lit = copy.add("Sign", [copy.add(op_type, operands, **attributes, group=groups)])
+    repeats = [1, channels if groups == 1 else 1, *(1 for _ in weight[2:])]
+    copy.add("Expand", [lit, copy.constant(repeats, np.int64)], step.node.output)
+
+
+def _pool(copy: _Copy, step: Step) -> None:
+    op_type = step.op_type.removeprefix("QLinear")
+    pooled = copy.add(op_type, [step.node.inputs[0]], **step.node.attributes)
+    copy.add("Sign", [pooled], step.node.output)
+
+
+def _reduce(copy: _Copy, step: Step) -> None:
+    """The largest value along the axes, or nothing where the image axis goes with them."""
+    seen = step.known_fields[0]
+    rank = len(seen.axes)
+    is_pooling = step.op_type.removeprefix("QLinear") in GLOBAL_POOLINGS
+    axes = list(range(2, rank)) if is_pooling else reduced_axes(step, rank)
+    if axes is None or copy.loses(seen, axes):
+        _leave_dark(copy, step)
+    else:
+        keep = is_pooling or bool(step.node.attributes.get("keepdims", 1))
+        copy.highest(step.node.inputs[0], axes, step.node.output, keep=keep)
+
+
+def _multiply(copy: _Copy, step: Step) -> None:
+    """MatMul: the rows of the first operand reach every column, and the other way round."""
+    second_input = 3 if step.op_type == "QLinearMatMul" else 1
+    first, second = step.field(0), step.field(second_input)
+    terms = [copy.dark(step.output)]
+    if first is not None and not copy.loses(first, [len(first.axes) - 1]):
+        terms.append(copy.highest(step.node.inputs[0], [len(first.axes) - 1]))
+    if second is not None:
+        rank = len(second.axes)
+        axes = [rank - 2] if first is None else [rank - 2, rank - 1]
+        if not copy.loses(second, axes):
+            terms.append(copy.highest(step.node.inputs[second_input], axes))
+    copy.add("Sign", [copy.add("Sum", terms)], step.node.output)
+
+
+def _connect_fully(copy: _Copy, step: Step) -> None:
+    """Gemm: the rows of the first operand reach every column."""
+    data = step.field(0)
+    axis = 0 if step.node.attributes.get("transA", 0) else 1
+    terms = [copy.dark(step.output)]
+    if data is not None and not copy.loses(data, [axis]):
+        rows = copy.highest(step.node.inputs[0], [axis])
+        terms.append(copy.add("Transpose", [rows], perm=[1, 0]) if axis == 0 else rows)
+    if step.field(2) is not None:
+        terms.append(step.node.inputs[2])
+    copy.add("Sign", [copy.add("Sum", terms)], step.node.output)
+
+
+def _sum_products(copy: _Copy, step: Step) -> None:
+    """Einsum of the image and constants; with two images the second one's part is global."""
+    if len(step.known_fields) > 1:
+        _leave_dark(copy, step)
+        return
+    equation = str(step.node.attributes.get("equation", "")).replace(" ", "")
+    terms, _, result = equation.partition("->")
+    operands = []
+    for name, seen, shape, term in zip(
+        step.node.inputs, step.fields, step.shapes, terms.split(","), strict=True
+    ):
+        gone = [axis for axis, label in enumerate(term) if label not in result]
+        if seen is not None and copy.loses(seen, gone):
+            _leave_dark(copy, step)
+            return
+        operands.append(name if seen is not None else copy.constant(np.ones(fixed(shape or ()))))
+    summed = copy.add("Einsum", operands, equation=equation)
+    copy.add("Sign", [summed], step.node.output)
+
+
+def _accumulate(copy: _Copy, step: Step) -> None:
+    """CumSum along an image axis is global; along another every channel stands for all."""
+    seen, axes = step.known_fields[0], step.integers(1)
+    if not axes or copy.loses(seen, [axes[0] % len(seen.axes)]):
+        _leave_dark(copy, step)
+    else:
+        _pass_on(copy, step)
+
+
+def _move(copy: _Copy, step: Step) -> None:
+    """Values move as in the network; constants beside the image are dark."""
+    inputs = list(step.node.inputs)
+    if step.op_type == "Concat":
+        inputs = [
+            name if seen is not None else copy.dark(shape)
+            for name, seen, shape in zip(inputs, step.fields, step.shapes, strict=True)
+        ]
+    copy.nodes.append(
+        helper.make_node(step.op_type, inputs, step.node.outputs, **step.node.attributes)
+    )
+
+
+def _pad(copy: _Copy, step: Step) -> None:
+    inputs = list(step.node.inputs)
+    attributes = {name: v for name, v in step.node.attributes.items() if name != "value"}
+    if len(inputs) > 2:
+        inputs[2] = ""
+    copy.add("Pad", inputs, step.node.output, **attributes)
+
+
+def _resize(copy: _Copy, step: Step) -> None:
+    """A cubic has negative weights, and what is nought may be off by a rounding."""
+    resized = copy.add(step.op_type, step.node.inputs, **step.node.attributes)
+    bright = copy.add("Greater", [copy.add("Abs", [resized]), copy.constant(_ROUNDING)])
+    copy.add("Cast", [bright], step.node.output, to=TensorProto.FLOAT)
+
+
+_REWRITES: Mapping[str, Callable[[_Copy, Step], None]] = {
+    **dict.fromkeys(ELEMENTWISE | COPIES | _NORMALISATIONS, _pass_on),
+    **dict.fromkeys(_JOINING, _join),
+    **dict.fromkeys(("QLinearAdd", "QLinearMul"), _add_quantised),
+    **dict.fromkeys(("QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax"), _pass_on),
+    **dict.fromkeys(CONVOLUTIONS | {"ConvTranspose", "FusedConv"}, _convolve),
+    **dict.fromkeys(POOLINGS | {"QLinearAveragePool"}, _pool),
+    **dict.fromkeys(GLOBAL_POOLINGS | REDUCTIONS | {"QLinearGlobalAveragePool"}, _reduce),
+    **dict.fromkeys(("FusedMatMul", "MatMul", "MatMulInteger", "QLinearMatMul"), _multiply),
+    **dict.fromkeys(_MOVES, _move),
+    "CumSum": _accumulate,
+    "Einsum": _sum_products,
+    "Gemm": _connect_fully,
+    "Pad": _pad,
+    "Resize": _resize,
+    "Upsample": _resize,
+}

@@ -1,0 +1,138 @@
+"""Reaches: which positions of its input an operator reads for each position of its output.
+
+Along one axis every operator that moves or joins positions does so in a pattern that repeats: a
+window of stride 2 moves on by 2 inputs with each output, an enlargement by 2 moves on by 1 input
+with every second output. So one description serves Conv, pooling, ConvTranspose, Resize, Pad,
+Slice and the rest.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from convlens.analysis.sliding_window import SlidingWindow
+
+Indices = np.ndarray[tuple[int], np.dtype[np.intp]]
+
+# What an output reads where a tap lies outside the input: nothing, the outermost position, the
+# input mirrored at its outermost position, or the input's other end.
+Border = Literal["nothing", "edge", "reflect", "wrap"]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Output q * period + r reads the inputs q * advance + tap, for each tap of taps[r].
+
+    Attributes:
+        taps: for each of `period` neighbouring outputs the inputs that it reads; may be empty.
+        advance: by how many inputs the taps move from one period to the next.
+        border: what a tap outside the input reads.
+    """
+
+    taps: tuple[tuple[int, ...], ...]
+    advance: int = 1
+    border: Border = "nothing"
+
+    @property
+    def rate(self) -> Fraction:
+        """The inputs that the taps move on with one output, on average."""
+        return Fraction(self.advance, len(self.taps))
+
+    @cached_property
+    def first(self) -> Fraction:
+        """The least number such that no output i reads anything before rate * i + first."""
+        return min(
+            (min(taps) - r * self.rate for r, taps in enumerate(self.taps) if taps),
+            default=Fraction(0),
+        )
+
+    @cached_property
+    def last(self) -> Fraction:
+        """The greatest number such that an output i reads nothing beyond rate * i + last."""
+        return max(
+            (max(taps) - r * self.rate for r, taps in enumerate(self.taps) if taps),
+            default=Fraction(0),
+        )
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether every output reads just the input at its own position."""
+        return self == Reach(((0,),))
+
+    @property
+    def is_even(self) -> bool:
+        """Whether all outputs read alike, so that rate, first and last say all of it."""
+        return len(self.taps) == 1 and len(self.taps[0]) > 0
+
+    def sources(self, output: int, length: int) -> list[Indices]:
+        """The inputs that each output reads.
+
+        Args:
+            output: the number of outputs.
+            length: the number of inputs.
+
+        Returns:
+            One array for each tap: for every output the input that it reads, -1 for none.
+        """
+        widest = max(1, *map(len, self.taps))
+        # A phase with fewer taps repeats one of its own; one without any reads far outside.
+        outside = -(length + output * abs(self.advance) + 1)
+        padded = np.array(
+            [(*taps, *((taps or (outside,))[:1] * (widest - len(taps)))) for taps in self.taps],
+            np.intp,
+        )
+        turn, phase = np.divmod(np.arange(output), len(self.taps))
+        return [
+            _inside(turn * self.advance + padded[phase, tap], length, self.border)
+            for tap in range(widest)
+        ]
+
+
+def _inside(positions: Indices, length: int, border: Border) -> Indices:
+    match border:
+        case "nothing":
+            inside = np.where((positions >= 0) & (positions < length), positions, -1)
+        case "edge":
+            inside = np.clip(positions, 0, length - 1)
+        case "wrap":
+            inside = np.remainder(positions, length)
+        case "reflect":
+            turned = np.abs(positions) % max(2 * (length - 1), 1)
+            inside = np.minimum(turned, 2 * (length - 1) - turned)
+    return inside
+
+
+def window_reach(window: SlidingWindow) -> Reach | None:
+    """What Conv or pooling reads; None where the padding is not known."""
+    if window.pad_begin is None:
+        return None
+    taps = range(-window.pad_begin, window.extent - window.pad_begin, window.dilation)
+    return Reach((tuple(taps),), window.stride)
+
+
+def transposed_reach(window: SlidingWindow) -> Reach | None:
+    """What ConvTranspose reads: input t reaches output t * stride - pad + dilation * tap.
+
+    Source: ONNX operator specification, ConvTranspose.
+    """
+    if window.pad_begin is None:
+        return None
+    taps = []
+    for phase in range(window.stride):
+        reached = (phase + window.pad_begin - window.dilation * tap for tap in range(window.kernel))
+        taps.append(tuple(sorted(t // window.stride for t in reached if t % window.stride == 0)))
+    return Reach(tuple(taps), advance=1)
+
+
+def strided_reach(begin: int, step: int = 1, border: Border = "nothing") -> Reach:
+    """What Slice and Pad read: output i the input begin + step * i."""
+    return Reach(((begin,),), step, border)
+
+
+def listed_reach(positions: Iterable[int]) -> Reach:
+    """What Gather reads: output i the input positions[i]."""
+    return Reach(tuple((position,) for position in positions), advance=0)

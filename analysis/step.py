@@ -1,0 +1,104 @@
+"""Steps: one operator on the image's way through the graph."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from convlens.analysis.branches import joined
+from convlens.analysis.field import Field, unknown_field
+from convlens.analysis.graph import Node, StoredTensor
+from convlens.analysis.shape import Dim, Shape
+
+# Microsoft's quantised operators take a scale and a zero point with each tensor.
+_MICROSOFT = "com.microsoft::"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operator on its way through the graph, for one of its outputs.
+
+    Attributes:
+        node: the operator.
+        fields: of each input; None where no pixel reaches it.
+        shapes: of each input, where known.
+        stored: what the file holds of each input; None where a node computes it.
+        output: the shape of the output that is asked for, where known.
+        output_index: its place among the outputs.
+        opset: the version of ONNX's own operators.
+    """
+
+    node: Node
+    fields: tuple[Field | None, ...]
+    shapes: tuple[Shape | None, ...]
+    stored: tuple[StoredTensor | None, ...]
+    output: Shape | None
+    output_index: int = 0
+    opset: int = 0
+
+    @property
+    def known_fields(self) -> list[Field]:
+        """The fields of the inputs that pixels reach; at least one."""
+        return [field for field in self.fields if field is not None]
+
+    @property
+    def op_type(self) -> str:
+        """The operator; Microsoft's are called as ONNX's, of which they are variants."""
+        return self.node.op_type.removeprefix(_MICROSOFT)
+
+    def field(self, index: int) -> Field | None:
+        """The field of one input; None where it is left out or no pixel reaches it."""
+        return self.fields[index] if index < len(self.fields) else None
+
+    def shape(self, index: int) -> Shape | None:
+        """The shape of one input, where it is there and known."""
+        return self.shapes[index] if index < len(self.shapes) else None
+
+    def joined(self) -> Field:
+        """The field of the inputs combined position by position."""
+        return joined(self.known_fields, self.node.index)
+
+    def length(self, axis: int, rank: int) -> Dim:
+        """The length of an axis of the output, "?" where it is not known."""
+        known = self.output is not None and len(self.output) == rank
+        return self.output[axis] if self.output is not None and known else "?"
+
+    def numbers(self, index: int, attribute: str = "") -> list[float] | None:
+        """The values of an input that the file holds, or else of the attribute of that name.
+
+        Returns:
+            None where neither is there, or the values are computed or too many to be read.
+        """
+        if index < len(self.stored) and self.node.input(index):
+            stored = self.stored[index]
+            values = None if stored is None else stored.values
+            return None if values is None else values.ravel().tolist()
+        found = self.node.attributes.get(attribute)
+        return list(found) if isinstance(found, tuple) else None
+
+    def integers(self, index: int, attribute: str = "") -> list[int] | None:
+        """As `numbers`, where they count something."""
+        numbers = self.numbers(index, attribute)
+        return None if numbers is None else [int(number) for number in numbers]
+
+    def axis(self, default: int, rank: int) -> int:
+        """The attribute `axis`, counted from the front."""
+        axis = self.node.attributes.get("axis", default)
+        return axis % rank if isinstance(axis, int) else default % rank
+
+    def unknown(self) -> Field:
+        """The field where the operator's effect is not understood.
+
+        Where no path was local any more, none can have become so.
+        """
+        field = unknown_field(self.known_fields, self.output)
+        is_global = all(known.complete and not any(known.views) for known in self.known_fields)
+        return replace(field, complete=is_global)
+
+
+Transfer = Callable[[Step], Field | None]
+
+
+def counted(axes: Sequence[int], rank: int) -> list[int] | None:
+    """The axes counted from the front; None where one of them does not exist."""
+    if any(not -rank <= axis < rank for axis in axes):
+        return None
+    return [axis % rank for axis in axes]

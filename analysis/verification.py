@@ -1,0 +1,268 @@
+"""Verification: what a run of the model says about what was computed of it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convlens.analysis.errors import ModelFileError, SymbolicShapeError, VerificationError
+from convlens.analysis.field import Field
+from convlens.analysis.graph import Graph
+from convlens.analysis.graph_reader import ONNX_DOMAINS, read_graph, text
+from convlens.analysis.measurement import (
+    OpenSession,
+    Sighting,
+    Unit,
+    measure,
+    position_of,
+    units_of,
+)
+from convlens.analysis.model_file import read_model
+from convlens.analysis.receptive_field import trace_fields
+from convlens.analysis.shape import Dim, Shape, Tensor, Tensors, format_shape
+from convlens.analysis.shapes import infer_shapes
+from convlens.analysis.view import View
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+# The corners, the centre and one unit drawn by chance.
+DEFAULT_UNITS = 4
+_PROTOBUF_LIMIT_BYTES = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was compared with a run, and where it differs.
+
+    Attributes:
+        shapes: how many tensors' shapes were compared.
+        units: how many units' receptive fields were compared, each axis counted.
+        layers: in how many layers these units lie.
+        not_compared: what could not be compared and why, a line each.
+        differences: what differs, a line each; empty where all is as computed.
+    """
+
+    shapes: int
+    units: int
+    layers: int
+    not_compared: tuple[str, ...]
+    differences: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing differs."""
+        return not self.differences
+
+
+def verify(
+    path: str | Path,
+    open_session: OpenSession,
+    batch: int | None = None,
+    input_size: Sequence[int] | None = None,
+    units: int = DEFAULT_UNITS,
+) -> Verification:
+    """Run the model and compare every shape, and measure the receptive fields of some units.
+
+    Args:
+        path: of the file; its weights must be readable.
+        open_session: of the runtime, which is the caller's choice.
+        batch: the batch size; None keeps the file's, or 1 where that is symbolic.
+        input_size: (height, width) of the picture; None keeps the file's.
+        units: how many to measure in each layer.
+
+    Raises:
+        ModelFileError: the file or its weights cannot be read.
+        InputSizeError: the network cannot take a picture of that size.
+        VerificationError: the model cannot be run.
+    """
+    proto = read_model(path).proto
+    graph = read_graph(proto.graph)
+    if batch is None and any(isinstance(_batch(tensor), str) for tensor in graph.inputs):
+        batch = 1
+    tensors = infer_shapes(proto, graph, batch, input_size).tensors
+    actual = _run(path, graph, tensors, open_session)
+    differences = list(_shape_differences(tensors, actual))
+    bound = {
+        name: Tensor(name, tensor.dtype, actual.get(name, tensor.shape))
+        for name, tensor in tensors.items()
+    }
+    opset = max((o.version for o in proto.opset_import if o.domain in ONNX_DOMAINS), default=0)
+    fields = trace_fields(graph, bound, opset, exact=True)
+    chosen, skipped = _chosen(graph, fields, units)
+    measured = 0
+    for image_axis in range(max((len(field.views) for field in fields.values()), default=0)):
+        local = [unit for unit in chosen if _view(fields[unit.tensor], image_axis) is not None]
+        if not local:
+            continue
+        try:
+            sightings = measure(proto, graph, bound, fields, opset, image_axis, local, open_session)
+        except SymbolicShapeError as error:
+            skipped.append(f"receptive fields: {error}")
+            break
+        differences += _field_differences(sightings, fields, image_axis)
+        measured += len(local)
+    return Verification(
+        shapes=len(actual),
+        units=measured,
+        layers=len({unit.tensor for unit in chosen}),
+        not_compared=tuple(skipped),
+        differences=tuple(differences),
+    )
+
+
+def _batch(tensor: Tensor) -> Dim | None:
+    return tensor.shape[0] if tensor.shape else None
+
+
+def _view(field: Field, image_axis: int) -> View | None:
+    return field.views[image_axis] if image_axis < len(field.views) else None
+
+
+def _run(
+    path: str | Path, graph: Graph, tensors: Tensors, open_session: OpenSession
+) -> dict[str, Shape]:
+    """The shape of every tensor in a run of the model on noise."""
+    feeds = {tensor.name: _noise(tensors.get(tensor.name, tensor)) for tensor in graph.inputs}
+    model = _with_all_outputs(path, graph)
+    session = open_session(model.SerializeToString())
+    names = [value.name for value in model.graph.output]
+    values = session.run(names, feeds)
+    return {
+        name: tuple(value.shape)
+        for name, value in zip(names, values, strict=True)
+        if isinstance(value, np.ndarray)
+    }
+
+
+def _noise(tensor: Tensor) -> "np.ndarray[Any, Any]":
+    shape = tensor.shape or ()
+    if any(isinstance(dim, str) for dim in shape):
+        raise VerificationError(
+            f"the input {tensor.name!r} is [{format_shape(shape)}]: "
+            "to run the model, say which size with --input-size and --batch"
+        )
+    values = np.random.default_rng(0).random([int(dim) for dim in shape])
+    return values.astype(tensor.dtype or "float32")
+
+
+def _with_all_outputs(path: str | Path, graph: Graph) -> "ModelProto":
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path)
+    except (OSError, DecodeError, onnx.checker.ValidationError) as error:
+        raise ModelFileError(f"{path}: its weights cannot be read: {error}") from error
+    if model.ByteSize() > _PROTOBUF_LIMIT_BYTES:
+        raise VerificationError(f"{path}: over 2 GB, too large to be run with all its tensors")
+    present = {text(value.name) for value in model.graph.output}
+    for name in (name for node in graph.nodes for name in node.outputs if name):
+        if name not in present:
+            model.graph.output.append(onnx.ValueInfoProto(name=name))
+    return model
+
+
+def _shape_differences(tensors: Tensors, actual: Mapping[str, Shape]) -> Iterator[str]:
+    """Where a run's shape is another; a symbolic dimension must be the same wherever it occurs."""
+    meaning: dict[str, Dim] = {}
+    for name, shape in actual.items():
+        computed = tensors[name].shape if name in tensors else None
+        if computed is None:
+            continue
+        agrees = len(computed) == len(shape) and all(
+            dim == found if isinstance(dim, int) else meaning.setdefault(dim, found) == found
+            for dim, found in zip(computed, shape, strict=True)
+            if dim != "?"
+        )
+        if not agrees:
+            yield (
+                f"{name}: the shape is {format_shape(shape)} in a run, "
+                f"and was computed as {format_shape(computed)}"
+            )
+
+
+def _chosen(graph: Graph, fields: Mapping[str, Field], count: int) -> tuple[list[Unit], list[str]]:
+    """The units to measure, and why others are not measured.
+
+    A layer that passes on what it gets, value by value, is one with the layer before it.
+    """
+    random = np.random.default_rng(0)
+    units: list[Unit] = []
+    unknown: list[str] = []
+    for node in graph.nodes:
+        field = fields.get(node.output)
+        if field is None or any(_passes_on(fields.get(name), field) for name in node.inputs):
+            continue
+        if not field.complete:
+            unknown.append(node.name)
+        elif any(view is not None for view in field.views):
+            units += units_of(node.output, field, count, random)
+    notes = []
+    if unknown:
+        notes.append(
+            f"the receptive fields of {len(unknown)} layers, {unknown[0]} the first of them"
+        )
+    return units, notes
+
+
+def _passes_on(before: Field | None, after: Field) -> bool:
+    return (
+        before is not None
+        and before.axes == after.axes
+        and all(old is new for old, new in zip(before.views, after.views, strict=False))
+    )
+
+
+def _field_differences(
+    sightings: Mapping[Unit, Sighting], fields: Mapping[str, Field], image_axis: int
+) -> Iterator[str]:
+    for unit, sighting in sightings.items():
+        field = fields[unit.tensor]
+        view = field.views[image_axis]
+        assert view is not None
+        position = position_of(unit, field, image_axis)
+        expected = _expected(field, unit, image_axis)
+        where = f"{unit.tensor}{list(unit.index)}, image axis {image_axis}"
+        if expected is not None and sighting != expected:
+            yield (
+                f"{where}: sees {_span(sighting)} in a run, "
+                f"and was computed to see {_span(expected)}"
+            )
+        elif not _is_covered(sighting, view, position):
+            yield f"{where}: sees {_span(sighting)} in a run, beyond its receptive field"
+
+
+def _expected(field: Field, unit: Unit, image_axis: int) -> Sighting | None:
+    """What the unit is computed to see of this picture; None where that is known but roughly."""
+    found: Sighting | None = None
+    for axis, view in enumerate(field.views):
+        if view is None or view.extents is None:
+            if axis == image_axis:
+                return None
+            continue
+        position = position_of(unit, field, axis)
+        first, last = int(view.extents.first[position]), int(view.extents.last[position])
+        if last < 0:
+            # What lies in the padding along one axis is dark whatever is lit along another.
+            return Sighting(None, None)
+        if axis == image_axis:
+            found = Sighting(first, last)
+    return found
+
+
+def _is_covered(sighting: Sighting, view: View, position: int) -> bool:
+    if sighting.first is None or sighting.last is None:
+        return True
+    seen = [(i.start + i.stride * position, i.size) for i in view.intervals]
+    begin = min(start for start, _ in seen)
+    end = max(start + size for start, size in seen)
+    return begin <= sighting.first and sighting.last < end
+
+
+def _span(sighting: Sighting) -> str:
+    if sighting.first is None:
+        return "nothing"
+    return f"pixels {sighting.first} to {sighting.last}"

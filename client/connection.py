@@ -1,0 +1,61 @@
+"""How a server is reached: its address, TLS, the token."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+import grpc
+
+from convlens.client.errors import ClientError
+
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+MAX_MESSAGE_BYTES = 32 * 1024 * 1024
+CHANNEL_OPTIONS = (
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # A server that restarts is found again within seconds, not within two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 3000),
+)
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Certificates for an encrypted connection, as PEM files.
+
+    Attributes:
+        ca: who signed the server's certificate; None for those that the system trusts.
+        certificate: our own, where the server asks for one.
+        key: of our own certificate.
+    """
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """What a channel is opened with.
+
+        Raises:
+            ClientError: a file cannot be read.
+        """
+        try:
+            ca, certificate, key = (
+                None if file is None else file.read_bytes()
+                for file in (self.ca, self.certificate, self.key)
+            )
+        except OSError as error:
+            raise ClientError("INVALID_ARGUMENT", f"{error.filename}: {error.strerror}") from error
+        return grpc.ssl_channel_credentials(ca, key, certificate)
+
+
+class CallOptions(TypedDict):
+    """What every call is made with."""
+
+    timeout: float
+    metadata: tuple[tuple[str, str], ...]
+
+
+def call_metadata(token: str | None) -> tuple[tuple[str, str], ...]:
+    """What every call carries."""
+    return () if token is None else (("authorization", f"Bearer {token}"),)

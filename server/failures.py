@@ -1,0 +1,35 @@
+"""What a caller learns of an error: its text, and trailers that say when to try again."""
+
+import logging
+import secrets
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from convlens.server.errors import OverloadedError, ServerError
+
+logger = logging.getLogger(__name__)
+
+
+def public_message(error: Exception) -> str:
+    """What a caller may read of an error: of our own faults an id, whose details the log has."""
+    if isinstance(error, ServerError):
+        return str(error)
+    error_id = secrets.token_hex(8)
+    logger.error("internal error %s", error_id, exc_info=error)
+    return f"internal error; the server's log has the details under {error_id}"
+
+
+def error_trailers(
+    code: grpc.StatusCode, message: str, error: Exception
+) -> tuple[tuple[str, bytes], ...]:
+    """The trailers that say more of an error: google.rpc.RetryInfo where a retry makes sense."""
+    if not isinstance(error, OverloadedError):
+        return ()
+    delay = duration_pb2.Duration()
+    delay.FromMilliseconds(max(1, round(error.retry_after_seconds * 1000)))
+    detail = any_pb2.Any()
+    detail.Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    status = status_pb2.Status(code=code.value[0], message=message, details=[detail])
+    return (("grpc-status-details-bin", status.SerializeToString()),)

@@ -1,0 +1,34 @@
+"""Follows the models folder through the file system's events."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from watchfiles import awatch
+
+from convlens.server.errors import ServerError
+
+logger = logging.getLogger(__name__)
+
+# Events that come within this time are taken together: a file that is being copied makes many.
+DEBOUNCE_MS = 400
+
+# Without any event the folder is looked at all the same: some file systems send none, and what
+# changed before the first watch was set would be missed.
+RESCAN_MS = 2000
+
+
+async def watch(folder: Path, refresh: Callable[[], Awaitable[None]]) -> None:
+    """Call `refresh` after each change below `folder`, and now and then, until cancelled.
+
+    A change that cannot be followed, such as the folder itself being gone, is logged; the models
+    that are served go on.
+    """
+    changes = awatch(
+        folder, debounce=DEBOUNCE_MS, step=50, rust_timeout=RESCAN_MS, yield_on_timeout=True
+    )
+    async for _ in changes:
+        try:
+            await refresh()
+        except ServerError as error:
+            logger.error("a change could not be followed: %s", error)

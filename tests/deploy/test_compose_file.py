@@ -1,0 +1,104 @@
+"""The compose file and the Dockerfile agree with the code, and give no more rights than needed."""
+
+import re
+import tomllib
+from typing import Any
+
+import pytest
+import yaml
+
+from convlens.server.settings import Settings
+from tests.deploy.monitoring import ROOT
+
+
+def _services() -> dict[str, dict[str, Any]]:
+    services: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())[
+        "services"
+    ]
+    return services
+
+
+SERVICES = tuple(_services())
+
+
+def test_the_ports_of_the_server_are_those_that_it_listens_on_by_default() -> None:
+    defaults = Settings()
+    inside = {int(port.rsplit(":", 1)[1]) for port in _services()["server"]["ports"]}
+    assert inside == {defaults.port, defaults.metrics_port}
+
+
+def test_the_image_asks_the_metrics_port_for_its_health() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert f"HTTPConnection('127.0.0.1', {Settings().metrics_port}" in dockerfile
+
+
+def test_prometheus_scrapes_the_server_of_the_compose_file() -> None:
+    config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    (job,) = config["scrape_configs"]
+    assert job["static_configs"] == [{"targets": [f"server:{Settings().metrics_port}"]}]
+
+
+def test_grafana_asks_the_prometheus_of_the_compose_file() -> None:
+    path = ROOT / "deploy" / "grafana" / "provisioning" / "datasources" / "prometheus.yml"
+    (source,) = yaml.safe_load(path.read_text())["datasources"]
+    (port,) = _services()["prometheus"]["ports"]
+    assert source["url"] == f"http://prometheus:{port.rsplit(':', 1)[1]}"
+
+
+def test_grafana_reads_the_dashboards_from_where_they_are_mounted() -> None:
+    path = ROOT / "deploy" / "grafana" / "provisioning" / "dashboards" / "convlens.yml"
+    (provider,) = yaml.safe_load(path.read_text())["providers"]
+    grafana = _services()["grafana"]
+    folder = provider["options"]["path"]
+    assert f"./deploy/grafana/dashboards:{folder}:ro" in grafana["volumes"]
+    home = grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert home == f"{folder}/convlens.json"
+
+
+def test_docker_waits_longer_for_the_server_than_the_server_for_its_requests() -> None:
+    grace = _services()["server"]["stop_grace_period"]
+    assert float(grace.removesuffix("s")) > Settings().grace_seconds
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_is_published_on_loopback_alone(service: str) -> None:
+    assert all(port.startswith("127.0.0.1:") for port in _services()[service]["ports"])
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_cannot_write_to_its_image_or_gain_rights(service: str) -> None:
+    settings = _services()[service]
+    assert settings["read_only"] is True
+    assert settings["cap_drop"] == ["ALL"]
+    assert settings["security_opt"] == ["no-new-privileges:true"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_runs_what_is_built_here_or_a_pinned_version(service: str) -> None:
+    settings = _services()[service]
+    assert "build" in settings or re.search(r":v?\d+\.\d+\.\d+$", settings["image"])
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_what_a_service_mounts_from_the_checkout_is_there(service: str) -> None:
+    for volume in _services()[service]["volumes"]:
+        source = re.sub(r"\$\{\w+:-(.*?)\}", r"\1", volume).split(":")[0]
+        if source.startswith("."):
+            assert (ROOT / source).is_dir(), source
+
+
+def test_the_image_prepares_the_folders_of_all_packages() -> None:
+    packaging = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = set(packaging["package-dir"].values())
+    prepared = re.search(r"RUN mkdir ((?:[\w/]+ )+)&&", (ROOT / "Dockerfile").read_text())
+    assert prepared
+    assert set(prepared[1].split()) == folders
+
+
+def test_what_the_image_is_built_from_is_sent_to_the_engine() -> None:
+    packaging = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    sent = {
+        line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0] == "!"
+    }
+    folders = {folder.split("/")[0] for folder in packaging["package-dir"].values()}
+    assert sent == folders | {"LICENSE", "README.md", "pyproject.toml"}

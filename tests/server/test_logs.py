@@ -1,0 +1,48 @@
+"""Logs for people and for programs."""
+
+import json
+import signal
+
+import grpc
+import pytest
+
+from convlens.proto import classifier_pb2 as pb
+from convlens.proto import classifier_pb2_grpc as pb_grpc
+from tests.support import DIGITS, running_server
+
+
+def _log_of_two_calls(*flags: str) -> list[str]:
+    with running_server(*flags) as server:
+        with grpc.insecure_channel(server.address) as channel:
+            stub = pb_grpc.ClassifierStub(channel)
+            metadata = (("x-request-id", "mine"),)
+            stub.Classify(pb.ClassifyRequest(image=DIGITS[0].read_bytes()), metadata=metadata)
+            with pytest.raises(grpc.RpcError):
+                stub.Classify(pb.ClassifyRequest(image=b"nonsense"))
+        server.process.send_signal(signal.SIGTERM)
+        return server.process.communicate(timeout=30)[1].splitlines()
+
+
+def test_json_logs_are_one_object_a_line_and_calls_carry_their_request_id() -> None:
+    entries = [
+        json.loads(line) for line in _log_of_two_calls("--log-format=json", "--access-log=1")
+    ]
+    assert all({"time", "level", "logger", "message"} <= entry.keys() for entry in entries)
+    calls = [entry for entry in entries if entry["logger"] == "convlens.access"]
+    assert [(entry["code"], entry["request_id"]) for entry in calls] == [
+        ("OK", "mine"),
+        ("INVALID_ARGUMENT", ""),
+    ]
+    assert calls[0]["method"] == "/convlens.v1.Classifier/Classify"
+    assert calls[0]["milliseconds"] > 0
+
+
+def test_text_logs_show_the_same_as_pairs() -> None:
+    lines = [line for line in _log_of_two_calls("--access-log=1") if "convlens.access" in line]
+    assert len(lines) == 2
+    assert "code=OK" in lines[0]
+    assert "request_id=mine" in lines[0]
+
+
+def test_calls_are_not_logged_unless_asked() -> None:
+    assert not [line for line in _log_of_two_calls() if "convlens.access" in line]

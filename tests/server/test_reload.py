@@ -1,0 +1,178 @@
+"""Models come, change and go while requests are answered, and no call is lost."""
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from convlens.client import AsyncClient, Client, ModelSummary, NotFoundError
+from tests.support import RunningServer, grey_png, running_server, save_brightness_model
+
+WHITE = grey_png(255)
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """A folder with one model that calls white pictures "bright"."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    save_brightness_model(folder / "light.onnx")
+    return folder
+
+
+@pytest.fixture
+def server(models: Path) -> Iterator[RunningServer]:
+    """A server that follows the folder."""
+    with running_server("--models", str(models), "--watch") as server:
+        yield server
+
+
+def _replace(path: Path, *labels: str) -> None:
+    """Put a model with other labels in a file's place at once, as `mv` does."""
+    fresh = path.with_suffix(".part")
+    save_brightness_model(fresh, labels=list(labels))
+    os.replace(fresh, path)  # noqa: PTH105 - the point is the system call
+
+
+def _wait(holds: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, f"it never came: {what}"
+        time.sleep(0.02)
+
+
+def _label(client: Client, model: str = "", version: str = "") -> str:
+    return client.classify(WHITE, model=model, version=version, top_k=1).predictions[0].label
+
+
+def _summaries(client: Client) -> dict[tuple[str, str], ModelSummary]:
+    return {(entry.name, entry.version): entry for entry in client.list_models()}
+
+
+def test_a_file_that_changes_takes_the_place_of_the_old_one(
+    models: Path, server: RunningServer
+) -> None:
+    with Client(server.address) as client:
+        assert _label(client) == "bright"
+        _replace(models / "light.onnx", "day", "night")
+        _wait(lambda: _label(client) == "day", "the new labels")
+    page = server.page("/metrics")
+    assert page.count("\nconvlens_model_info{") == 1
+
+
+def test_a_file_that_comes_is_loaded_and_one_that_goes_is_unloaded(
+    models: Path, server: RunningServer
+) -> None:
+    with Client(server.address) as client:
+        save_brightness_model(models / "second.onnx", labels=["white", "black"])
+        _wait(lambda: ("second", "1") in _summaries(client), "the second model")
+        _wait(lambda: _summaries(client)["second", "1"].state == "ready", "its being ready")
+        assert _label(client, "second") == "white"
+        (models / "second.onnx").unlink()
+        _wait(lambda: ("second", "1") not in _summaries(client), "its removal")
+        with pytest.raises(NotFoundError, match="'second': there are light"):
+            _label(client, "second")
+    assert 'model="second"' not in server.page("/metrics").replace("convlens_rejected", "")
+
+
+def test_a_broken_new_file_leaves_the_old_one_serving_and_is_reported(
+    models: Path, server: RunningServer
+) -> None:
+    with Client(server.address) as client:
+        (models / "light.onnx").write_bytes(b"\x08\x08 broken")
+        _wait(lambda: bool(_summaries(client)["light", "1"].reason), "the reason")
+        summary = _summaries(client)["light", "1"]
+        assert summary.state == "ready"
+        assert "its new file is not served, the former one is" in summary.reason
+        assert _label(client) == "bright"
+        _replace(models / "light.onnx", "day", "night")
+        _wait(lambda: _label(client) == "day", "the mended file")
+        assert _summaries(client)["light", "1"].reason == ""
+
+
+def test_a_new_version_answers_at_once_and_the_old_one_on_request(
+    models: Path, server: RunningServer
+) -> None:
+    with Client(server.address) as client:
+        for version, label in (("2", "two"), ("10", "ten")):
+            folder = models / "light" / version
+            folder.mkdir(parents=True)
+            save_brightness_model(folder / "model.onnx", labels=[label, "dark"])
+        _wait(lambda: len(_summaries(client)) == 3, "the versions")
+        _wait(lambda: _label(client) == "ten", "the highest version")
+        assert _label(client, "light", "1") == "bright"
+        assert _label(client, "light", "2") == "two"
+        shutil.rmtree(models / "light" / "10")
+        _wait(lambda: _label(client) == "two", "the version before")
+
+
+def test_health_follows_the_models(models: Path, server: RunningServer) -> None:
+    with grpc.insecure_channel(server.address) as channel, Client(server.address) as client:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(  # type: ignore[attr-defined]
+            health_pb2.HealthCheckRequest(service="light")
+        )
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        (models / "light.onnx").unlink()
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        with pytest.raises(OSError, match="503"):
+            server.page("/readyz")
+        with pytest.raises(NotFoundError, match="no model is loaded"):
+            _label(client)
+        save_brightness_model(models / "light.onnx")
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        _wait(lambda: server.page("/readyz") == "ok\n", "being ready again")
+
+
+async def test_no_call_is_lost_while_a_model_is_replaced_again_and_again(
+    models: Path, server: RunningServer
+) -> None:
+    labels = [f"label {number}" for number in range(10)]
+    seen: list[str] = []
+    done = asyncio.Event()
+
+    async def call(client: AsyncClient) -> None:
+        while not done.is_set():
+            answer = await client.classify(WHITE, top_k=1)
+            seen.append(answer.predictions[0].label)
+
+    async with AsyncClient(server.address) as client:
+        callers = [asyncio.create_task(call(client)) for _ in range(8)]
+        for label in labels:
+            await asyncio.to_thread(_replace, models / "light.onnx", label, "dark")
+            await asyncio.to_thread(_wait, partial(seen.__contains__, label), label)
+        done.set()
+        await asyncio.gather(*callers)  # raises what any call raised
+    in_order = list(dict.fromkeys(seen))
+    assert in_order == ["bright", *labels]
+
+
+def test_without_watch_nothing_changes_until_asked(models: Path) -> None:
+    with running_server("--models", str(models)) as server, Client(server.address) as client:
+        save_brightness_model(models / "second.onnx")
+        _replace(models / "light.onnx", "day", "night")
+        time.sleep(1.0)  # longer than a watcher would take
+        assert _label(client) == "bright"
+        assert len(_summaries(client)) == 1
+
+
+def test_an_alias_stands_for_a_model_or_one_of_its_versions(models: Path) -> None:
+    folder = models / "light" / "2"
+    folder.mkdir(parents=True)
+    save_brightness_model(folder / "model.onnx", labels=["two", "dark"])
+    aliases = ("--alias", "stable=light@1", "--alias", "newest=light")
+    with (
+        running_server("--models", str(models), *aliases) as server,
+        Client(server.address) as client,
+    ):
+        assert _label(client, "stable") == "bright"
+        assert _label(client, "newest") == "two"
+        assert _label(client, "newest", "1") == "bright"
+        with pytest.raises(NotFoundError, match="there are light, newest, stable"):
+            _label(client, "other")
