@@ -1,27 +1,42 @@
 """The analysis: a file in, a report out, one stage after the other."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from convlens.analysis.card import ModelCard
-from convlens.analysis.cost import count_cost
+from convlens.analysis.cost import cost_formula, count_cost
 from convlens.analysis.errors import CardError
 from convlens.analysis.field import Field
+from convlens.analysis.functions import inline_functions
 from convlens.analysis.graph import Graph, Node
+from convlens.analysis.graph_order import graph_notes
 from convlens.analysis.graph_reader import ONNX_DOMAINS, read_graph, text
-from convlens.analysis.memory import peak_activation_bytes
+from convlens.analysis.memory import (
+    peak_activation_bytes,
+    peak_activation_formula,
+    tensor_bytes,
+)
 from convlens.analysis.model_file import ModelFile, read_model
 from convlens.analysis.parameters import Parameters, count_parameters
 from convlens.analysis.receptive_field import receptive_field, trace_fields
-from convlens.analysis.report import Layer, Model, Report, Status, Totals
+from convlens.analysis.report import Formulas, Layer, Model, Report, Status, Totals
 from convlens.analysis.shape import Tensor, Tensors
-from convlens.analysis.shapes import InferredShapes, infer_shapes
+from convlens.analysis.shapes import BATCH_SYMBOL, SYMBOLS, InferredShapes, infer_shapes
+from convlens.analysis.symbolic import Count, evaluate
 from convlens.analysis.transfers import TRANSFERS
 from convlens.analysis.unused import unused_initializers
 
+# The side of the picture that most classifiers are made for.
+_USUAL_SIZE = 224
+
 
 def analyze(
-    path: str | Path, batch: int | None = None, input_size: Sequence[int] | None = None
+    path: str | Path,
+    batch: int | None = None,
+    input_size: Sequence[int] | None = None,
+    *,
+    symbolic: bool = False,
 ) -> Report:
     """Analyse an ONNX file, without its weights and without running it.
 
@@ -29,28 +44,35 @@ def analyze(
         path: of the file.
         batch: the batch size; None keeps the file's, which may be symbolic.
         input_size: (height, width) of the picture; None keeps the file's.
+        symbolic: state shapes, MACs and memory as formulas in N, H and W, as far as no number is
+            given for them.
 
     Raises:
-        ModelFileError: the file is missing, empty, truncated or not ONNX.
+        ModelFileError: the file is missing, empty, truncated or not ONNX, or its graph runs in a
+            circle.
         InputSizeError: the network cannot take a picture of that size.
     """
     file = read_model(path)
-    graph = read_graph(file.proto.graph)
-    shapes = infer_shapes(file.proto, graph, batch, input_size)
+    proto = inline_functions(file.proto)
+    graph = read_graph(proto.graph)
+    shapes = infer_shapes(proto, graph, batch, input_size, symbolic=symbolic)
     model, card_notes = _model(file)
     fields = trace_fields(graph, shapes.tensors, model.opset)
     parameters = count_parameters(graph, _folded_parameters(model.card))
     layers = tuple(
-        _layer(node, graph, shapes, fields, node_parameters)
+        _layer(node, graph, shapes, fields, node_parameters, symbolic=symbolic)
         for node, node_parameters in zip(graph.nodes, parameters, strict=True)
     )
+    totals = _totals(layers, peak_activation_bytes(graph, shapes.tensors, shapes.bodies))
+    if symbolic:
+        totals = replace(totals, formulas=_total_formulas(graph, shapes))
     return Report(
         model=model,
         inputs=tuple(shapes.tensors.get(tensor.name, tensor) for tensor in graph.inputs),
         outputs=tuple(shapes.tensors.get(tensor.name, tensor) for tensor in graph.outputs),
         layers=layers,
-        totals=_totals(layers, peak_activation_bytes(graph, shapes.tensors)),
-        notes=(*card_notes, *shapes.notes, *shapes.disputes.values()),
+        totals=totals,
+        notes=(*card_notes, *graph_notes(graph), *shapes.notes, *shapes.disputes.values()),
         declared_inputs=graph.inputs,
         unused_initializers=unused_initializers(graph),
     )
@@ -92,13 +114,15 @@ def _layer(
     shapes: InferredShapes,
     fields: Mapping[str, Field],
     parameters: Parameters,
+    *,
+    symbolic: bool,
 ) -> Layer:
     tensors = shapes.tensors
-    cost = count_cost(node, tensors)
+    cost = count_cost(node, tensors, shapes.bodies.get(node.index, ()))
     outputs = _tensors(node.outputs, tensors)
     sizes = [tensor.bytes for tensor in outputs if tensor.name]
     sees = receptive_field(fields.get(node.output), graph)
-    known = None not in (*sizes, cost.macs, cost.flops) and sees.complete
+    known = None not in (*sizes, cost.macs, cost.flops) and cost.exact and sees.complete
     status: Status = "exact" if known and node.index not in shapes.disputes else "partial"
     if node.op_type not in TRANSFERS:
         status = "unknown"
@@ -111,12 +135,57 @@ def _layer(
         outputs=outputs,
         attributes=node.attributes,
         parameters=parameters,
-        macs=cost.macs,
-        flops=cost.flops,
+        macs=_number(cost.macs),
+        flops=_number(cost.flops),
         activation_bytes=None if None in sizes else sum(size or 0 for size in sizes),
         receptive_field=sees,
         status=status,
+        formulas=_layer_formulas(node, shapes) if symbolic else None,
     )
+
+
+def _number(count: Count | None) -> int | None:
+    return None if count is None else evaluate(count, {})
+
+
+def _layer_formulas(node: Node, shapes: InferredShapes) -> Formulas:
+    cost = cost_formula(node, shapes.tensors, shapes.bodies.get(node.index, ()))
+    return Formulas(_text(cost.macs), _text(cost.flops), _text(_output_bytes(node, shapes)))
+
+
+def _total_formulas(graph: Graph, shapes: InferredShapes) -> Formulas:
+    costs = [
+        cost_formula(node, shapes.tensors, shapes.bodies.get(node.index, ()))
+        for node in graph.nodes
+    ]
+    sizes = dict.fromkeys(SYMBOLS, _USUAL_SIZE) | {BATCH_SYMBOL: 1}
+    for tensor in graph.inputs:
+        # What the file was made for tells best where its peak lies.
+        pinned = shapes.tensors[tensor.name].shape or ()
+        sizes |= {
+            str(name): size
+            for name, size in zip(pinned, tensor.shape or (), strict=False)
+            if isinstance(size, int) and name != BATCH_SYMBOL
+        }
+    return Formulas(
+        _text(sum((cost.macs for cost in costs if cost.macs is not None), start=0)),
+        _text(sum((cost.flops for cost in costs if cost.flops is not None), start=0)),
+        _text(peak_activation_formula(graph, shapes.tensors, sizes)),
+    )
+
+
+def _output_bytes(node: Node, shapes: InferredShapes) -> Count | None:
+    sizes = [
+        tensor_bytes(shapes.tensors.get(name, Tensor(name, "", None)))
+        for name in node.outputs
+        if name
+    ]
+    known = [size for size in sizes if size is not None]
+    return sum(known, start=0) if len(known) == len(sizes) else None
+
+
+def _text(count: Count | None) -> str | None:
+    return None if count is None else str(count)
 
 
 def _tensors(names: Sequence[str], tensors: Tensors) -> tuple[Tensor, ...]:
@@ -131,5 +200,6 @@ def _totals(layers: Sequence[Layer], peak_bytes: int) -> Totals:
         macs=sum(layer.macs or 0 for layer in layers),
         flops=sum(layer.flops or 0 for layer in layers),
         weight_bytes=sum(layer.weight_bytes for layer in layers),
+        activation_bytes=sum(layer.activation_bytes or 0 for layer in layers),
         peak_activation_bytes=peak_bytes,
     )

@@ -1,20 +1,29 @@
 """Arithmetic: the multiply-accumulates and the floating-point operations of every node."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 
+from convlens.analysis.dimensions import to_count
 from convlens.analysis.graph import Node
 from convlens.analysis.operators import (
     COPIES,
     ELEMENTWISE,
     GLOBAL_POOLINGS,
+    MICROSOFT_ELEMENTWISE,
     MOVES,
+    QUANTISED_OPERANDS,
+    QUANTISED_TWINS,
     REDUCTIONS,
     RESHAPES,
     SHAPE_ARITHMETIC,
 )
-from convlens.analysis.shape import Shape, Tensors, elements, shape_of
+from convlens.analysis.shape import Dim, Tensors, shape_of, size_at_one
+from convlens.analysis.shape_functions import einsum_terms
+from convlens.analysis.shape_pass import Body
+from convlens.analysis.shape_step import Counts, common_size
 from convlens.analysis.sliding_window import POOLINGS, sliding_windows
+from convlens.analysis.symbolic import Count, evaluate, product
 
 # Operations an element of the input. A BatchNormalization is a multiplication and an addition; the
 # others first compute their statistics: add up, subtract the mean, square, add up, divide; a
@@ -29,8 +38,12 @@ _OPERATIONS_PER_ELEMENT = {
     "Softmax": 5,
 }
 # The operators that `macs` counts.
-PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+PRODUCTS = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"})
+_ATTENTIONS = frozenset({"Attention", "com.microsoft::MultiHeadAttention"})
 _WITHOUT_ARITHMETIC = COPIES | MOVES | RESHAPES | SHAPE_ARITHMETIC
+
+# Taps an axis that a Resize reads.
+_RESIZE_TAPS = {"nearest": 0, "linear": 2, "cubic": 4}
 
 
 @dataclass(frozen=True)
@@ -38,27 +51,98 @@ class Cost:
     """The arithmetic of one node; None where it is not known.
 
     Attributes:
-        macs: multiply-accumulates of Conv, ConvTranspose, Gemm and MatMul, without biases.
+        macs: multiply-accumulates of the products (Conv, ConvTranspose, Gemm, MatMul, Einsum, the
+            two products of an attention, and their quantised twins), without biases.
         flops: all arithmetic; 1 MAC = 2 FLOPs.
+        exact: False for a Loop whose trips are computed, of which one is counted.
     """
 
-    macs: int | None
-    flops: int | None
+    macs: Count | None
+    flops: Count | None
+    exact: bool = True
 
 
-def count_cost(node: Node, tensors: Tensors) -> Cost:
-    """Count the arithmetic of one node; a symbolic dimension counts as 1."""
-    inputs = tuple(shape_of(name, tensors) for name in node.inputs)
-    output = shape_of(node.output, tensors)
-    if node.op_type not in PRODUCTS:
-        return Cost(0, _flops(node, inputs, output))
-    macs = _macs(node, inputs, output)
+def count_cost(node: Node, tensors: Tensors, bodies: Sequence[Body] = ()) -> Cost:
+    """Count the arithmetic of one node; a symbolic dimension counts as 1.
+
+    Args:
+        node: the operator.
+        tensors: of its graph.
+        bodies: the graphs inside the node, if it is an If, Loop or Scan.
+    """
+    return _cost(node, tensors, bodies, size_at_one)
+
+
+def cost_formula(node: Node, tensors: Tensors, bodies: Sequence[Body] = ()) -> Cost:
+    """As `count_cost`, as formulas in the symbolic dimensions."""
+    return _cost(node, tensors, bodies, to_count)
+
+
+def _cost(
+    node: Node, tensors: Tensors, bodies: Sequence[Body], read: Callable[[Dim], Count]
+) -> Cost:
+    if bodies:
+        return _cost_of_bodies(node, bodies, read)
+    try:
+        return _cost_of_operator(node, tensors, read)
+    except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError):
+        # Attributes and shapes that contradict each other, as in a damaged file.
+        return Cost(None, None)
+
+
+def _cost_of_operator(node: Node, tensors: Tensors, read: Callable[[Dim], Count]) -> Cost:
+    def shape(name: str) -> Counts | None:
+        found = shape_of(name, tensors)
+        return None if found is None else tuple(map(read, found))
+
+    output = shape(node.output)
+    op_type = QUANTISED_TWINS.get(node.op_type, node.op_type)
+    if node.op_type in _ATTENTIONS:
+        return _attention(node, [shape(name) for name in node.inputs])
+    operands = [node.input(index) for index in QUANTISED_OPERANDS.get(node.op_type, (0, 1, 2))]
+    if op_type not in PRODUCTS:
+        return Cost(0, _flops(node, op_type, [shape(name) for name in node.inputs], output))
+    shapes = [shape(name) for name in (node.inputs if op_type == "Einsum" else operands[:2])]
+    macs = _macs(node, op_type, shapes, output)
     if macs is None or output is None:
         return Cost(None, None)
-    return Cost(macs, 2 * macs + (elements(output) if node.input(2) else 0))
+    has_bias = op_type != "Einsum" and any(operands[2:])
+    return Cost(macs, 2 * macs + (product(output) if has_bias else 0))
 
 
-def conv_macs(weight: Shape, output: Shape) -> int:
+def _cost_of_bodies(node: Node, bodies: Sequence[Body], read: Callable[[Dim], Count]) -> Cost:
+    """An If costs its dearer branch; a Loop or Scan its body, as often as it runs."""
+    costs = [_cost_of_body(body, read) for body in bodies]
+    if any(cost.macs is None or cost.flops is None for cost in costs):
+        return Cost(None, None, exact=False)
+    dearest = max(costs, key=lambda cost: (_size(cost.macs), _size(cost.flops)))
+    if node.op_type == "If" or dearest.macs is None or dearest.flops is None:
+        return dearest
+    runs = bodies[0].runs
+    times = 1 if runs is None else max(runs, 0)
+    exact = dearest.exact and runs is not None
+    return Cost(dearest.macs * times, dearest.flops * times, exact)
+
+
+def _cost_of_body(body: Body, read: Callable[[Dim], Count]) -> Cost:
+    costs = [
+        _cost(node, body.tensors, body.bodies.get(node.index, ()), read)
+        for node in body.graph.nodes
+    ]
+    macs = [cost.macs for cost in costs if cost.macs is not None]
+    flops = [cost.flops for cost in costs if cost.flops is not None]
+    if len(macs) < len(costs):
+        return Cost(None, None, exact=False)
+    # Arithmetic that is not known makes the sum a lower bound.
+    exact = all(cost.exact for cost in costs) and len(flops) == len(costs)
+    return Cost(sum(macs), sum(flops), exact)
+
+
+def _size(count: Count | None) -> Count:
+    return 0 if count is None else evaluate(count, {})
+
+
+def conv_macs(weight: Counts, output: Counts) -> Count:
     """Count the multiply-accumulates of one Conv: an output takes one for each of its weights.
 
     Args:
@@ -67,10 +151,10 @@ def conv_macs(weight: Shape, output: Shape) -> int:
 
     Source: ONNX operator specification, Conv.
     """
-    return elements(output) * elements(weight[1:])
+    return product(output) * product(weight[1:])
 
 
-def conv_transpose_macs(data: Shape, weight: Shape) -> int:
+def conv_transpose_macs(data: Counts, weight: Counts) -> Count:
     """Count the multiply-accumulates of one ConvTranspose: an input takes one for each weight.
 
     Args:
@@ -79,10 +163,10 @@ def conv_transpose_macs(data: Shape, weight: Shape) -> int:
 
     Source: ONNX operator specification, ConvTranspose.
     """
-    return elements(data) * elements(weight[1:])
+    return product(data) * product(weight[1:])
 
 
-def gemm_macs(data: Shape, output: Shape, *, trans_a: bool = False) -> int:
+def gemm_macs(data: Counts, output: Counts, *, trans_a: bool = False) -> Count:
     """Count the multiply-accumulates of one Gemm: M * N * K.
 
     Args:
@@ -92,10 +176,10 @@ def gemm_macs(data: Shape, output: Shape, *, trans_a: bool = False) -> int:
 
     Source: ONNX operator specification, Gemm.
     """
-    return elements(output) * elements(data[:1] if trans_a else data[1:])
+    return product(output) * product(data[:1] if trans_a else data[1:])
 
 
-def matmul_macs(data: Shape, output: Shape) -> int:
+def matmul_macs(data: Counts, output: Counts) -> Count:
     """Count the multiply-accumulates of one MatMul: an output takes K.
 
     Args:
@@ -104,39 +188,100 @@ def matmul_macs(data: Shape, output: Shape) -> int:
 
     Source: ONNX operator specification, MatMul.
     """
-    return elements(output) * elements(data[-1:])
+    return product(output) * product(data[-1:])
 
 
-def _macs(node: Node, inputs: tuple[Shape | None, ...], output: Shape | None) -> int | None:
-    data, weight = (*inputs, None, None)[:2]
+def einsum_macs(equation: str, operands: Sequence[Counts | None]) -> Count | None:
+    """Count the multiply-accumulates of an Einsum: one for each setting of its labels.
+
+    Args:
+        equation: as "bij,bjk->bik".
+        operands: their shapes.
+
+    Returns:
+        0 for a single operand, whose entries are moved or added up; None where a shape is missing.
+
+    Source: ONNX operator specification, Einsum.
+    """
+    if len(operands) < 2:
+        return 0
+    terms = einsum_terms(equation, operands)
+    return None if terms is None else product(terms[0].values())
+
+
+def _macs(
+    node: Node, op_type: str, operands: Sequence[Counts | None], output: Counts | None
+) -> Count | None:
+    if op_type == "Einsum":
+        return einsum_macs(str(node.attributes.get("equation", "")), operands)
+    data, weight = (*operands, None, None)[:2]
     if data is None or weight is None or output is None:
         return None
-    match node.op_type:
+    match op_type:
         case "Conv":
             return conv_macs(weight, output)
         case "ConvTranspose":
             return conv_transpose_macs(data, weight)
         case "Gemm":
-            return gemm_macs(data, output, trans_a=bool(node.attributes.get("transA", 0)))
+            columns = data[0 if node.attributes.get("transA", 0) else -1]
+            rows = weight[-1 if node.attributes.get("transB", 0) else 0]
+            return gemm_macs((1, common_size([columns, rows])), output)
         case _:
-            return matmul_macs(data, output)
+            # Where a picture's size is symbolic, the weight says what it must come to.
+            rows = weight[-2] if len(weight) > 1 else weight[-1]
+            return matmul_macs((common_size([data[-1], rows]),), output)
 
 
-def _flops(node: Node, inputs: tuple[Shape | None, ...], output: Shape | None) -> int | None:
+def _attention(node: Node, inputs: Sequence[Counts | None]) -> Cost:
+    """Two products, of queries with keys and of their Softmax with values.
+
+    Source: ONNX operator specification, Attention; (batch, heads, positions, size), or the heads
+    side by side in the last of three axes.
+    """
+    query, key, value = (*inputs, None, None, None)[:3]
+    if query is None or key is None or value is None:
+        return Cost(None, None)
+    default = node.attributes.get("num_heads", 1)
+    heads = query[1] if len(query) == 4 else node.attributes.get("q_num_heads", default)
+    value_heads = value[1] if len(value) == 4 else node.attributes.get("kv_num_heads", default)
+    scores = query[0] * heads * query[-2] * key[-2]
+    size = query[-1] if len(query) == 4 else query[-1] // heads
+    value_size = value[-1] if len(value) == 4 else value[-1] // value_heads
+    macs = scores * (size + value_size)
+    return Cost(macs, 2 * macs + scores * _OPERATIONS_PER_ELEMENT["Softmax"])
+
+
+def _flops(
+    node: Node, op_type: str, inputs: Sequence[Counts | None], output: Counts | None
+) -> Count | None:
     """The operations of a node without MACs; None where the operator or a shape is not known."""
-    if node.op_type in _WITHOUT_ARITHMETIC:
+    if op_type in _WITHOUT_ARITHMETIC:
         return 0
     data = inputs[0] if inputs else None
     if data is None or output is None:
         return None
-    if node.op_type in ELEMENTWISE:
-        return elements(output)
-    if node.op_type in _OPERATIONS_PER_ELEMENT:
-        return elements(data) * _OPERATIONS_PER_ELEMENT[node.op_type]
-    if node.op_type in GLOBAL_POOLINGS | REDUCTIONS:
-        return elements(data)
-    if node.op_type in POOLINGS:
-        windows = sliding_windows(node.op_type, node.attributes, data, None)
+    if op_type in ELEMENTWISE | MICROSOFT_ELEMENTWISE:
+        return product(output)
+    if op_type in _OPERATIONS_PER_ELEMENT:
+        return product(data) * _OPERATIONS_PER_ELEMENT[op_type]
+    if op_type in GLOBAL_POOLINGS | REDUCTIONS:
+        return product(data)
+    if op_type in POOLINGS:
+        windows = sliding_windows(op_type, node.attributes, None, None)
         if windows is not None:
-            return elements(output) * prod(window.kernel for window in windows)
+            return product(output) * prod(window.kernel for window in windows)
+    if op_type == "LRN":
+        # Square, add up over the window, scale, shift, raise to a power, divide.
+        return product(data) * (int(node.attributes.get("size", 1)) + 5)
+    if op_type in {"Resize", "Upsample"}:
+        return _resize_flops(node, data, output)
     return None
+
+
+def _resize_flops(node: Node, data: Counts, output: Counts) -> Count | None:
+    """A multiplication and an addition for each tap, over the axes whose size changes."""
+    taps = _RESIZE_TAPS.get(str(node.attributes.get("mode", "nearest")))
+    if taps is None:
+        return None
+    axes = sum(before != after for before, after in zip(data, output, strict=False))
+    return 2 * product(output) * taps**axes if taps and axes else 0

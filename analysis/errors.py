@@ -2,7 +2,8 @@
 
 AnalysisError
 ├── ModelFileError      the file is missing, empty, truncated or not ONNX
-│   └── WireError       its bytes break the protobuf wire format
+│   ├── WireError       its bytes break the protobuf wire format
+│   └── GraphError      its operators wait for each other, or are too many
 ├── CardError           the file's own metadata contradicts the model card's format
 ├── LayerNotFoundError  no layer has the name that was asked for
 ├── InputSizeError      the network cannot take a picture of that size
@@ -23,6 +24,10 @@ class ModelFileError(AnalysisError):
 
 class WireError(ModelFileError):
     """The bytes break the protobuf wire format."""
+
+
+class GraphError(ModelFileError):
+    """The operators wait for each other in a circle, or are too many."""
 
 
 class CardError(AnalysisError):

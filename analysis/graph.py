@@ -24,12 +24,19 @@ class StoredTensor:
         dtype: as in `Tensor`.
         shape: all integers.
         proto: the tensor as stored, without its values where it is larger than a few KB.
+        takes_space: False where a node makes it of a shape and one value.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     proto: "TensorProto | None" = None
+    takes_space: bool = True
+
+    @property
+    def stored_bytes(self) -> int:
+        """What its values take in the file."""
+        return (self.tensor.bytes or 0) if self.takes_space else 0
 
     @property
     def tensor(self) -> Tensor:
@@ -80,6 +87,17 @@ class Node:
         return self.inputs[index] if index < len(self.inputs) else ""
 
     @property
+    def bodies(self) -> tuple["Graph", ...]:
+        """The graphs inside an If, Loop or Scan."""
+        return tuple(value for value in self.attributes.values() if isinstance(value, Graph))
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The tensors that it needs: its inputs, and what its bodies take from around them."""
+        captured = (name for body in self.bodies for name in body.captured)
+        return tuple(filter(None, (*self.inputs, *captured)))
+
+    @property
     def output(self) -> str:
         """The name of the first output; empty where there is none."""
         return self.outputs[0] if self.outputs else ""
@@ -100,3 +118,12 @@ class Graph:
     outputs: tuple[Tensor, ...]
     nodes: tuple[Node, ...]
     stored: Mapping[str, StoredTensor]
+
+    @cached_property
+    def captured(self) -> tuple[str, ...]:
+        """What a body takes from the graph around it."""
+        made = {name for node in self.nodes for name in node.outputs}
+        made.update(self.stored, (tensor.name for tensor in self.inputs))
+        read = [name for node in self.nodes for name in node.reads]
+        read += [tensor.name for tensor in self.outputs]
+        return tuple(dict.fromkeys(name for name in read if name not in made))

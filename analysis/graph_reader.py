@@ -1,12 +1,13 @@
 """From an ONNX GraphProto to a Graph."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from convlens.analysis.graph import Graph, Node, StoredTensor
+from convlens.analysis.graph_order import in_order
 from convlens.analysis.shape import Dim, Shape, Tensor
 
 if TYPE_CHECKING:
@@ -35,10 +36,33 @@ _CONSTANT_DTYPES = {
     "value_int": np.int64,
     "value_ints": np.int64,
 }
+# The types of the attributes on which shapes, costs and receptive fields depend.
+_ATTRIBUTE_TYPES: Mapping[str, type] = {
+    **dict.fromkeys(
+        (
+            "axes", "dilations", "ends", "kernel_shape", "output_padding", "output_shape", "pads",
+            "perm", "scales", "scan_input_axes", "split", "starts", "strides",
+        ),
+        tuple,
+    ),
+    **dict.fromkeys(
+        (
+            "allowzero", "axis", "batch_dims", "blocksize", "ceil_mode", "group", "keepdims",
+            "kv_num_heads", "noop_with_empty_axes", "num_outputs", "num_scan_inputs",
+            "q_num_heads", "size", "to", "transA", "transB",
+        ),
+        int,
+    ),
+    **dict.fromkeys(("auto_pad", "equation", "mode"), str),
+}  # fmt: skip
 
 
 def read_graph(proto: "GraphProto") -> Graph:
-    """Turn a GraphProto into a Graph; shapes are those that the file declares."""
+    """Turn a GraphProto into a Graph; shapes are those that the file declares.
+
+    Raises:
+        GraphError: its operators wait for each other in a circle.
+    """
     initializers = [_stored(tensor, text(tensor.name)) for tensor in proto.initializer]
     initializers += [
         _stored_sparse(sparse, text(sparse.values.name)) for sparse in proto.sparse_initializer
@@ -56,7 +80,7 @@ def read_graph(proto: "GraphProto") -> Graph:
             tensor for tensor in map(read_tensor, proto.input) if tensor.name not in stored
         ),
         outputs=tuple(read_tensor(value) for value in proto.output),
-        nodes=tuple(nodes),
+        nodes=in_order(nodes),
         stored=stored,
     )
 
@@ -109,7 +133,7 @@ def _node(index: int, node: "NodeProto") -> Node:
         op_type=op_type,
         inputs=tuple(map(text, node.input)),
         outputs=outputs,
-        attributes={text(attribute.name): _attribute(attribute) for attribute in node.attribute},
+        attributes=_attributes(node),
         scope=_weight_scope(node) if folded else _scope(scopes),
         folded_batch_norm=folded,
         rewrites=rewrites,
@@ -127,6 +151,16 @@ def _weight_scope(node: "NodeProto") -> str | None:
     weight = text(node.input[1]) if len(node.input) > 1 else ""
     module, _, name = weight.rpartition(".")
     return module if module and name == "weight" else None
+
+
+def _attributes(node: "NodeProto") -> dict[str, Any]:
+    """The attributes by name; one of another type than its name has in ONNX is left out."""
+    attributes = {text(attribute.name): _attribute(attribute) for attribute in node.attribute}
+    return {
+        name: value
+        for name, value in attributes.items()
+        if isinstance(value, _ATTRIBUTE_TYPES.get(name, object))
+    }
 
 
 def _attribute(attribute: "AttributeProto") -> Any:

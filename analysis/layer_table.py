@@ -132,7 +132,7 @@ def _row(kind: RowKind, name: str, op: str, layers: tuple[Layer, ...]) -> Row:
             op,
             format_shape(output),
             f"{parameters:,}" if parameters else "",
-            "?" if macs is None else f"{macs:,}" if macs else "",
+            _macs_text(layers, macs),
             sees_text(sees),
             axes_text(sees.stride),
             axes_text(sees.start),
@@ -151,6 +151,13 @@ def _row(kind: RowKind, name: str, op: str, layers: tuple[Layer, ...]) -> Row:
         certain=all(layer.status == "exact" for layer in layers),
         last=last,
     )
+
+
+def _macs_text(layers: tuple[Layer, ...], macs: int | None) -> str:
+    formula = layers[0].formulas
+    if len(layers) == 1 and formula is not None and macs != 0:
+        return formula.macs or "?"
+    return "?" if macs is None else f"{macs:,}" if macs else ""
 
 
 def _largest(values: PerAxis) -> float | None:

@@ -1,9 +1,10 @@
 """Parameters: which stored tensors are weights, and which node each of them belongs to."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from convlens.analysis.graph import Graph, Node, StoredTensor
+from convlens.analysis.operators import QUANTISED_OPERANDS
 
 # Operators whose every floating-point input is a weight, a single number included.
 _WEIGHTED = frozenset({
@@ -13,9 +14,15 @@ _WEIGHTED = frozenset({
 
 # Operators whose constant inputs say what to do, and were not learned.
 _CONFIGURED = frozenset({
-    "Clip", "ConstantOfShape", "DequantizeLinear", "OneHot", "Pad", "Pow", "QuantizeLinear",
-    "Range", "Resize", "Upsample",
+    "Clip", "ConstantOfShape", "DequantizeLinear", "DynamicQuantizeLinear", "OneHot", "Pad", "Pow",
+    "QuantizeLinear", "Range", "Resize", "Upsample", "com.microsoft::DequantizeLinear",
+    "com.microsoft::QuantizeLinear",
 })  # fmt: skip
+_DEQUANTISERS = frozenset({"DequantizeLinear", "com.microsoft::DequantizeLinear"})
+
+# The first output holds the values of the first input; other inputs, as the scale of a
+# DequantizeLinear, say how.
+_CARRIERS = _DEQUANTISERS | {"Cast", "Expand", "Reshape", "Slice", "Squeeze", "Unsqueeze"}
 
 # BatchNormalization's running mean and variance.
 _STATISTICS_INPUTS = frozenset({3, 4})
@@ -49,7 +56,9 @@ def count_parameters(graph: Graph, folded: int | None = None) -> tuple[Parameter
 
     A weight that reaches its user through operators on constants alone (a Transpose, a Cast, a
     DequantizeLinear) belongs to that user. Integers that steer an operator (the target of a
-    Reshape) and single numbers (the 0.5 of a Mul) are no parameters.
+    Reshape) and single numbers (the 0.5 of a Mul) are no parameters. A quantised weight counts as
+    the numbers of its float twin; its scale and zero point do not. The weights of a body belong to
+    the If, Loop or Scan around it.
 
     Args:
         graph: whose nodes are counted.
@@ -66,38 +75,104 @@ def count_parameters(graph: Graph, folded: int | None = None) -> tuple[Parameter
     return parameters
 
 
-def _count(graph: Graph, *, had_biases: bool) -> tuple[Parameters, ...]:
-    origins: dict[str, tuple[str, ...]] = {name: (name,) for name in graph.stored}
-    counted: set[str] = set()
-    parameters = []
-    for node in graph.nodes:
-        present = [name for name in node.inputs if name]
-        if present and all(name in origins for name in present):
-            sources = tuple(dict.fromkeys(source for name in present for source in origins[name]))
-            origins.update(dict.fromkeys(node.outputs, sources))
-            parameters.append(Parameters())
-            continue
+@dataclass(frozen=True)
+class _Origin:
+    """A stored tensor from which a constant comes."""
+
+    name: str
+    quantised: bool = False
+
+
+@dataclass
+class _Counter:
+    """Counts the nodes of a graph and of the bodies inside it.
+
+    Attributes:
+        had_biases: whether the Convs had biases before a folding of which no rule tells.
+        stored: the tensors that the file holds, by name.
+        origins: of each constant, by name.
+        counted: the stored tensors that a node has been given.
+    """
+
+    had_biases: bool
+    stored: dict[str, StoredTensor] = field(default_factory=dict)
+    origins: dict[str, tuple[_Origin, ...]] = field(default_factory=dict)
+    counted: set[str] = field(default_factory=set)
+
+    def count(self, graph: Graph) -> tuple[Parameters, ...]:
+        """The parameters of each node."""
+        self.stored.update(graph.stored)
+        self.origins.update({name: (_Origin(name),) for name in graph.stored})
+        return tuple(map(self._node, graph.nodes))
+
+    def _node(self, node: Node) -> Parameters:
+        if node.bodies:
+            return _sum([p for body in node.bodies for p in self.count(body)])
+        if self._is_constant(node):
+            return Parameters()
         weights = {
-            source: index
-            for index, source in _sources(node, origins)
-            if source not in counted and _is_weight(node, graph.stored[source])
+            origin.name: index
+            for index, origin in self._sources(node)
+            if origin.name not in self.counted and self._is_weight(node, index, origin)
         }
-        counted.update(weights)
-        parameters.append(_parameters(node, weights, graph.stored, had_biases=had_biases))
-    return tuple(parameters)
+        self.counted.update(weights)
+        return _parameters(node, weights, self.stored, had_biases=self.had_biases)
+
+    def _is_constant(self, node: Node) -> bool:
+        """Whether the node computes a constant; if so, where from is noted."""
+        present = [name for name in node.inputs if name]
+        if not present or any(name not in self.origins for name in present):
+            return False
+        if node.op_type == "ConstantOfShape":
+            made = self._filled(node)
+            self.stored[made.name] = made
+            self.origins[made.name] = (_Origin(made.name),)
+            return True
+        read = present[:1] if node.op_type in _CARRIERS else present
+        sources = tuple(dict.fromkeys(source for name in read for source in self.origins[name]))
+        if node.op_type in _DEQUANTISERS:
+            sources = tuple(replace(source, quantised=True) for source in sources)
+        self.origins.update(dict.fromkeys(node.outputs, sources))
+        return True
+
+    def _filled(self, node: Node) -> StoredTensor:
+        """A weight that the file states as a shape and one value."""
+        shape = self.stored[node.input(0)].values if node.input(0) in self.stored else None
+        value = node.attributes.get("value")
+        dtype = value.dtype if isinstance(value, StoredTensor) else "float32"
+        dims = () if shape is None else tuple(max(int(dim), 0) for dim in shape.ravel())
+        return StoredTensor(node.output, dtype, dims, takes_space=False)
+
+    def _sources(self, node: Node) -> Iterator[tuple[int, _Origin]]:
+        """The stored tensors from which the node's constant inputs come, with the input's index."""
+        for index, name in enumerate(node.inputs):
+            for source in self.origins.get(name, ()):
+                yield index, source
+
+    def _is_weight(self, node: Node, index: int, origin: _Origin) -> bool:
+        tensor = self.stored[origin.name]
+        if not tensor.takes_space:
+            # Zeros and ones that are filled in elsewhere, as a mask, were not learned.
+            return node.op_type in _WEIGHTED
+        if node.op_type in QUANTISED_OPERANDS:
+            return index in QUANTISED_OPERANDS[node.op_type]
+        if node.op_type in _CONFIGURED or ("float" not in tensor.dtype and not origin.quantised):
+            return False
+        return node.op_type in _WEIGHTED or (tensor.tensor.elements or 0) > 1
 
 
-def _sources(node: Node, origins: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[int, str]]:
-    """The stored tensors from which the node's constant inputs come, with the input's index."""
-    for index, name in enumerate(node.inputs):
-        for source in origins.get(name, ()):
-            yield index, source
+def _count(graph: Graph, *, had_biases: bool) -> tuple[Parameters, ...]:
+    return _Counter(had_biases).count(graph)
 
 
-def _is_weight(node: Node, tensor: StoredTensor) -> bool:
-    if node.op_type in _CONFIGURED or "float" not in tensor.dtype:
-        return False
-    return node.op_type in _WEIGHTED or (tensor.tensor.elements or 0) > 1
+def _sum(parts: Sequence[Parameters]) -> Parameters:
+    return Parameters(
+        learnable=sum(part.learnable for part in parts),
+        statistics=sum(part.statistics for part in parts),
+        stored=sum(part.stored for part in parts),
+        stored_bytes=sum(part.stored_bytes for part in parts),
+        folded_batch_norm=any(part.folded_batch_norm for part in parts),
+    )
 
 
 def _parameters(
@@ -108,7 +183,7 @@ def _parameters(
     had_biases: bool,
 ) -> Parameters:
     def count(names: Mapping[str, int]) -> int:
-        return sum(stored[name].tensor.elements or 0 for name in names)
+        return sum(_values(node, stored[name]) for name in names)
 
     statistics = {
         name: index
@@ -122,9 +197,17 @@ def _parameters(
         learnable=learnable,
         statistics=count(statistics),
         stored=count(weights),
-        stored_bytes=sum(stored[name].tensor.bytes or 0 for name in weights),
+        stored_bytes=sum(stored[name].stored_bytes for name in weights),
         folded_batch_norm=node.folded_batch_norm,
     )
+
+
+def _values(node: Node, tensor: StoredTensor) -> int:
+    """How many numbers of the float twin a stored tensor holds."""
+    if node.op_type == "com.microsoft::MatMulNBits" and tensor.name == node.input(1):
+        # Several to a byte, and padded.
+        return int(node.attributes.get("N", 0)) * int(node.attributes.get("K", 0))
+    return tensor.tensor.elements or 0
 
 
 def _unfolded_extra(node: Node, stored: Mapping[str, StoredTensor], *, had_biases: bool) -> int:

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from convlens.analysis.convention import ConventionTotals, in_convention
 from convlens.analysis.layer_table import Column, Row, layer_rows, module_rows, shown_name
 from convlens.analysis.line import Line, line
-from convlens.analysis.report import Report
+from convlens.analysis.report import Formulas, Report
 from convlens.analysis.shape import Tensor, format_shape
 from convlens.analysis.text_layout import fit, printable
 
@@ -24,10 +25,12 @@ class ReportText:
     Attributes:
         report: of the model.
         depth: gives a row a module instead, that many levels down; None gives every layer.
+        convention: in whose terms the totals are stated too; None for ours alone.
     """
 
     report: Report
     depth: int | None = None
+    convention: str | None = None
 
     def lines(self, width: int) -> Iterator[Line]:
         """What the file is, a row a layer, the totals, the notes; only the table is fitted."""
@@ -39,19 +42,24 @@ class ReportText:
         yield from _table_lines(rows, width)
         yield Line()
         yield from total_lines(self.report)
+        if self.convention is not None:
+            yield convention_line(in_convention(self.report, self.convention))
 
     def __rich_console__(self, _: "Console", options: "ConsoleOptions") -> "RenderResult":
         yield from self.lines(options.max_width)
 
 
-def report_text(report: Report, depth: int | None = None) -> ReportText:
+def report_text(
+    report: Report, depth: int | None = None, convention: str | None = None
+) -> ReportText:
     """The report for a reader: what the file is, a row a layer, the totals, the notes.
 
     Args:
         report: of the model.
         depth: gives a row a module instead, that many levels down; None gives every layer.
+        convention: in whose terms the totals are stated too; None for ours alone.
     """
-    return ReportText(report, depth)
+    return ReportText(report, depth, convention)
 
 
 def plain(text: "RenderableType") -> str:
@@ -151,14 +159,31 @@ def total_lines(report: Report) -> Iterator[Line]:
             f", {folded} BatchNormalizations being folded into their Conv"
         )
     yield line(f"{learned}, {stored}")
-    yield line(f"{totals.macs:,} MACs, {totals.flops:,} FLOPs")
-    yield line(f"{format_bytes(totals.peak_activation_bytes)} of activations alive at the peak")
-    if report.symbols:
+    if totals.formulas is not None:
+        yield from _formula_lines(totals.formulas)
+    else:
+        yield line(f"{totals.macs:,} MACs, {totals.flops:,} FLOPs")
+        yield line(f"{format_bytes(totals.peak_activation_bytes)} of activations alive at the peak")
+    if report.symbols and totals.formulas is None:
         symbols = ", ".join(map(printable, report.symbols))
         yield line(f"{symbols} counted as 1 in MACs, FLOPs and bytes", "dim")
     yield from _legend(report)
     for note in report.notes:
         yield line(f"note: {printable(note)}", "yellow")
+
+
+def _formula_lines(formulas: Formulas) -> Iterator[Line]:
+    yield line(printable(f"MACs: {formulas.macs}"))
+    yield line(printable(f"FLOPs: {formulas.flops}"))
+    yield line(printable(f"bytes alive at the peak: {formulas.activation_bytes}"))
+
+
+def convention_line(totals: ConventionTotals) -> Line:
+    """A model's totals as another tool counts them, and how they differ from ours."""
+    return line(
+        f"{totals.convention}: {totals.parameters:,} parameters, {totals.operations:,} "
+        f"{totals.unit}: {totals.explanation}"
+    )
 
 
 def _legend(report: Report) -> Iterator[Line]:

@@ -54,6 +54,26 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Formulas:
+    """Numbers as formulas in the symbolic dimensions; None where not known.
+
+    Attributes:
+        macs: as "9408*N*...".
+        flops: all arithmetic.
+        activation_bytes: of a layer's outputs; of the whole model, what is alive at the step where
+            the peak lies at the file's own size, or at 224x224 where it has none.
+    """
+
+    macs: str | None
+    flops: str | None
+    activation_bytes: str | None
+
+    def to_json(self) -> dict[str, str | None]:
+        """The formulas by name."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
 class Layer:
     """One operator of the graph.
 
@@ -73,6 +93,7 @@ class Layer:
         receptive_field: of its first output.
         status: exact; partial where a number is missing, disputed, or rests on a path that is not
             understood; unknown where the operator is not.
+        formulas: its numbers where dimensions are asked to be symbolic; else None.
     """
 
     index: int
@@ -88,15 +109,28 @@ class Layer:
     activation_bytes: int | None
     receptive_field: ReceptiveField
     status: Status
+    formulas: Formulas | None = None
 
     @property
     def weight_bytes(self) -> int:
         """The stored size of its parameters."""
         return self.parameters.stored_bytes
 
+    @property
+    def arithmetic_intensity(self) -> float | None:
+        """FLOPs for each byte that is read or written, weights included; None where not known.
+
+        Source: Williams, Waterman, Patterson, "Roofline", 2009: below the machine's own ratio of
+            peak arithmetic to bandwidth, memory limits the layer.
+        """
+        moved = [tensor.bytes for tensor in (*self.inputs, *self.outputs) if tensor.name]
+        if self.flops is None or None in moved or not any(moved):
+            return None
+        return round(self.flops / sum(size or 0 for size in moved), 3)
+
     def to_json(self) -> dict[str, Any]:
-        """The layer as the schema has it."""
-        return {
+        """The layer as the schema has it, with its formulas where there are such."""
+        layer = {
             "index": self.index,
             "name": self.name,
             "op_type": self.op_type,
@@ -112,9 +146,11 @@ class Layer:
             "flops": self.flops,
             "weight_bytes": self.weight_bytes,
             "activation_bytes": self.activation_bytes,
+            "arithmetic_intensity": self.arithmetic_intensity,
             "receptive_field": _receptive_field_json(self.receptive_field),
             "status": self.status,
         }
+        return layer if self.formulas is None else layer | {"formulas": self.formulas.to_json()}
 
 
 @dataclass(frozen=True)
@@ -128,7 +164,9 @@ class Totals:
         macs: of one run, a symbolic dimension counted as 1.
         flops: as macs.
         weight_bytes: of the parameters, as stored.
+        activation_bytes: of all outputs of all layers.
         peak_activation_bytes: the most that is alive at the same time.
+        formulas: the same where dimensions are asked to be symbolic; else None.
     """
 
     parameters: int
@@ -137,11 +175,14 @@ class Totals:
     macs: int
     flops: int
     weight_bytes: int
+    activation_bytes: int
     peak_activation_bytes: int
+    formulas: Formulas | None = None
 
-    def to_json(self) -> dict[str, int]:
-        """The totals as the schema has them."""
-        return dict(vars(self))
+    def to_json(self) -> dict[str, Any]:
+        """The totals as the schema has them, with formulas where there are such."""
+        totals = {name: value for name, value in vars(self).items() if name != "formulas"}
+        return totals if self.formulas is None else totals | {"formulas": self.formulas.to_json()}
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,11 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
+from convlens.analysis.dimensions import to_count
 from convlens.analysis.errors import SymbolicShapeError
+from convlens.analysis.symbolic import Count, evaluate
 
 Dim = int | str
 Shape = tuple[Dim, ...]
@@ -48,7 +51,12 @@ def shape_of(name: str, tensors: Tensors) -> Shape | None:
 
 def elements(shape: Iterable[Dim]) -> int:
     """The number of elements, a symbolic dimension counted as 1."""
-    return math.prod(dim if isinstance(dim, int) else 1 for dim in shape)
+    return math.prod(dim if isinstance(dim, int) else size_at_one(dim) for dim in shape)
+
+
+def size_at_one(dim: Dim) -> int:
+    """The dimension where every symbol is 1, "2*batch" being 2; at least 1 itself."""
+    return dim if isinstance(dim, int) else max(evaluate(to_count(dim), {}), 1)
 
 
 def fixed(shape: Iterable[Dim]) -> tuple[int, ...]:
@@ -69,8 +77,17 @@ def storage_bytes(count: int, dtype: str) -> int:
 
     A string counts as nothing: its length is in no type.
     """
-    bits = 8 if dtype == "bool" else next(map(int, re.findall(r"\d+", dtype)), 0)
-    return (count * bits + 7) // 8
+    return (count * _bits(dtype) + 7) // 8
+
+
+def storage_formula(count: Count, dtype: str) -> Count:
+    """As `storage_bytes`, of a number of values that may be a formula."""
+    return (count * _bits(dtype) + 7) // 8
+
+
+@lru_cache(maxsize=64)
+def _bits(dtype: str) -> int:
+    return 8 if dtype == "bool" else next(map(int, re.findall(r"\d+", dtype)), 0)
 
 
 def format_shape(shape: Iterable[Dim] | None) -> str:

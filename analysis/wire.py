@@ -8,6 +8,7 @@ Source: https://protobuf.dev/programming-guides/encoding/ and onnx.proto for the
 
 import mmap
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from convlens.analysis.errors import WireError
@@ -46,6 +47,9 @@ SMALL_MESSAGE_BYTES = 4096
 # What is left of a large network without its payloads is a few MB.
 MAX_STRIPPED_BYTES = 256 * 2**20
 
+# Enough for hundreds of thousands of operators; a file of tiny fields alone would take minutes.
+MAX_FIELDS = 1_000_000
+
 # The limit that protobuf's own parsers set.
 MAX_DEPTH = 100
 
@@ -60,14 +64,26 @@ class Field(NamedTuple):
     end: int
 
 
-def fields(data: Buffer, start: int, end: int) -> Iterator[Field]:
+@dataclass
+class Budget:
+    """How many more fields may be walked."""
+
+    fields: int = MAX_FIELDS
+
+
+def fields(data: Buffer, start: int, end: int, budget: Budget | None = None) -> Iterator[Field]:
     """Walk the fields of the message that lies at data[start:end].
 
     Raises:
-        WireError: the bytes are not a protobuf message, or a field runs past `end`.
+        WireError: the bytes are not a protobuf message, a field runs past `end`, or there are
+            more fields than the budget allows.
     """
+    budget = budget or Budget()
     position = start
     while position < end:
+        budget.fields -= 1
+        if budget.fields < 0:
+            raise WireError(f"it has more than {MAX_FIELDS:,} fields")
         tag, value = _varint(data, position, end)
         number, wire_type = tag >> 3, tag & 7
         if wire_type == VARINT:
@@ -91,7 +107,14 @@ def fields(data: Buffer, start: int, end: int) -> Iterator[Field]:
         position = stop
 
 
-def strip_payloads(data: Buffer, message: Message, start: int, end: int, depth: int = 0) -> bytes:
+def strip_payloads(
+    data: Buffer,
+    message: Message,
+    start: int,
+    end: int,
+    depth: int = 0,
+    budget: Budget | None = None,
+) -> bytes:
     """Copy the message at data[start:end] without the payloads of its larger tensors.
 
     The copy is a valid message of the same type: its tensors keep name, dims and data_type.
@@ -102,13 +125,15 @@ def strip_payloads(data: Buffer, message: Message, start: int, end: int, depth: 
         start: the message's first byte.
         end: the byte after its last.
         depth: how many messages enclose it.
+        budget: shared by all messages of the file.
 
     Raises:
-        WireError: the bytes are not a protobuf message, are nested too deeply, or are too many
-            even without the payloads.
+        WireError: the bytes are not a protobuf message, are nested too deeply, have too many
+            fields, or are too many even without the payloads.
     """
     if depth > MAX_DEPTH:
         raise WireError(f"messages are nested more than {MAX_DEPTH} deep")
+    budget = budget or Budget()
     children = CHILDREN[message]
     payloads = TENSOR_PAYLOADS if message == "tensor" else frozenset()
     kept = bytearray()
@@ -121,7 +146,7 @@ def strip_payloads(data: Buffer, message: Message, start: int, end: int, depth: 
             )
         kept.extend(data[kept_up_to:chunk_end])
 
-    for field in fields(data, start, end):
+    for field in fields(data, start, end, budget):
         child = children.get(field.number)
         if field.number in payloads:
             keep(field.start)
@@ -133,7 +158,7 @@ def strip_payloads(data: Buffer, message: Message, start: int, end: int, depth: 
         ):
             keep(field.start)
             kept_up_to = field.end
-            body = strip_payloads(data, child, field.value, field.end, depth + 1)
+            body = strip_payloads(data, child, field.value, field.end, depth + 1, budget)
             kept += _encode_varint(field.number << 3 | LENGTH_DELIMITED)
             kept += _encode_varint(len(body))
             kept += body

@@ -30,6 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", metavar="N", type=positive, help="pictures a batch (default: the file's)"
     )
+    parser.add_argument(
+        "--symbolic",
+        action="store_true",
+        help="shapes, MACs and memory as formulas in N, H and W, where no number is given for them",
+    )
+    parser.add_argument(
+        "--convention",
+        choices=("torchvision", "fvcore", "flops", "onnx-tool"),
+        help="state the totals as that tool counts them too, in text and JSON",
+    )
     parser.add_argument("--format", choices=FORMATS, default="text")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write there, not here")
     parser.add_argument(
@@ -62,7 +72,9 @@ def run(arguments: argparse.Namespace) -> int:
     from convlens.analysis import analyze
 
     try:
-        report = analyze(arguments.file, arguments.batch, arguments.input_size)
+        report = analyze(
+            arguments.file, arguments.batch, arguments.input_size, symbolic=arguments.symbolic
+        )
         if arguments.format == "text":
             write_text(_text(report, arguments), arguments.output)
         else:
@@ -105,6 +117,8 @@ def _check_combination(arguments: argparse.Namespace) -> None:
         raise UsageError("--lint gives text or json")
     if arguments.depth is not None and arguments.format not in ("text", "markdown"):
         raise UsageError("--depth goes with text and markdown; the other formats hold every layer")
+    if arguments.convention is not None and arguments.format not in ("text", "json"):
+        raise UsageError("--convention goes with text and json")
 
 
 def _text(report: "Report", arguments: argparse.Namespace) -> "RenderableType":
@@ -120,7 +134,7 @@ def _text(report: "Report", arguments: argparse.Namespace) -> "RenderableType":
         return findings_text(lint(report))
     from convlens.analysis.render_text import report_text
 
-    return report_text(report, arguments.depth)
+    return report_text(report, arguments.depth, arguments.convention)
 
 
 def _data(report: "Report", arguments: argparse.Namespace) -> str:
@@ -139,6 +153,10 @@ def _data(report: "Report", arguments: argparse.Namespace) -> str:
     import json
 
     value = report.to_json()
+    if arguments.convention is not None:
+        from convlens.analysis.convention import in_convention
+
+        value["convention"] = in_convention(report, arguments.convention).to_json()
     if arguments.lint:
         from convlens.analysis.linter import lint
 

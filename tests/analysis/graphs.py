@@ -23,6 +23,7 @@ def save_graph(
     input_shape: Sequence[int | str] = ("batch", 1, 32, 32),
     outputs: Sequence[str] = (),
     metadata: Mapping[str, str] | None = None,
+    opset: int = 20,
 ) -> Path:
     """Write a checked model with one float32 input, "x", and the last node's output."""
     names = outputs or (nodes[-1].output[0],)
@@ -33,7 +34,9 @@ def save_graph(
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names],
         [numpy_helper.from_array(values, name) for name, values in initializers.items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=11 if opset > 22 else 10
+    )
     helper.set_model_props(model, dict(metadata or {}))
     # The checker wants output types; the analysis must do without.
     onnx.checker.check_model(onnx.shape_inference.infer_shapes(model))

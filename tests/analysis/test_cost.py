@@ -6,7 +6,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from convlens.analysis import Layer, analyze
-from convlens.analysis.cost import conv_macs, conv_transpose_macs, gemm_macs, matmul_macs
+from convlens.analysis.cost import (
+    conv_macs,
+    conv_transpose_macs,
+    einsum_macs,
+    gemm_macs,
+    matmul_macs,
+)
 from tests.analysis.graphs import node, save_graph, weight
 
 
@@ -142,3 +148,117 @@ def test_a_residual_branch_stays_alive_until_it_is_added(tmp_path: Path) -> None
     )
     # a, b and c; then a, c and y.
     assert analyze(path).totals.peak_activation_bytes == 3 * 400
+
+
+@pytest.mark.parametrize(
+    ("equation", "first", "second", "macs"),
+    [
+        ("bij,bjk->bik", (2, 3, 4), (2, 4, 5), 2 * 3 * 4 * 5),
+        ("bhwij,hkc->bhwikc", (2, 3, 4, 5, 6), (3, 7, 8), 2 * 3 * 4 * 5 * 6 * 7 * 8),
+        ("...ij,jk", (2, 3, 4), (4, 5), 2 * 3 * 4 * 5),
+    ],
+)
+def test_an_einsum_counts_every_setting_of_its_labels(
+    equation: str, first: tuple[int, ...], second: tuple[int, ...], macs: int
+) -> None:
+    assert einsum_macs(equation, [first, second]) == macs
+
+
+def test_an_einsums_output_has_the_shape_that_numpy_gives_it(tmp_path: Path) -> None:
+    equation = "...wi,wk->...ik"
+    path = save_graph(
+        tmp_path / "model.onnx",
+        [node("Einsum", "x w", "y", equation=equation)],
+        {"w": weight(8, 3)},
+        input_shape=(2, 1, 8, 6),
+    )
+    (layer,) = analyze(path).layers
+
+    assert layer.outputs[0].shape == (2, 1, 6, 3)
+    assert layer.macs == 2 * 6 * 3 * 8
+    assert layer.flops == 2 * layer.macs
+
+
+def test_an_attention_counts_as_its_two_products_do(tmp_path: Path) -> None:
+    heads, positions, size = 4, 64, 8
+    x = torch.zeros(1, heads, positions, size)
+    with FlopCounterMode(display=False) as counter:
+        (x @ x.transpose(2, 3)) @ x
+    path = save_graph(
+        tmp_path / "model.onnx",
+        [node("Attention", "x x x", "y")],
+        {},
+        input_shape=tuple(x.shape),
+        opset=23,
+    )
+    (layer,) = analyze(path).layers
+
+    assert layer.outputs[0].shape == tuple(x.shape)
+    assert layer.macs is not None
+    assert 2 * layer.macs == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("spatial", [1, 2, 3])
+def test_convs_of_one_two_and_three_dimensions_count_as_pytorch_counts_them(
+    spatial: int, tmp_path: Path
+) -> None:
+    size = (13, 11, 9)[:spatial]
+    conv = torch.nn.functional.conv1d, torch.nn.functional.conv2d, torch.nn.functional.conv3d
+    with FlopCounterMode(display=False) as counter:
+        output = conv[spatial - 1](
+            torch.zeros(2, 6, *size), torch.zeros(8, 3, *(3,) * spatial), None, 2, 2, 2, 2
+        )
+    path = save_graph(
+        tmp_path / "model.onnx",
+        [
+            node(
+                "Conv", "x w", "y", group=2, strides=[2] * spatial,
+                dilations=[2] * spatial, pads=[2] * 2 * spatial,
+            )
+        ],
+        {"w": weight(8, 3, *(3,) * spatial)},
+        input_shape=(2, 6, *size),
+    )  # fmt: skip
+    (layer,) = analyze(path).layers
+
+    assert layer.outputs[0].shape == tuple(output.shape)
+    assert layer.macs is not None
+    assert 2 * layer.macs == counter.get_total_flops()
+
+
+def test_the_intensity_is_arithmetic_for_each_byte_that_moves(tmp_path: Path) -> None:
+    path = save_graph(
+        tmp_path / "model.onnx",
+        [node("Conv", "x w", "y")],
+        {"w": weight(4, 1, 3, 3)},
+        (1, 1, 12, 12),
+    )
+    (layer,) = analyze(path).layers
+
+    assert layer.arithmetic_intensity == pytest.approx(
+        2 * 4 * 100 * 9 / (4 * (144 + 36 + 400)), abs=0.001
+    )
+
+
+def test_a_weight_that_is_stated_as_a_shape_and_one_value_counts(tmp_path: Path) -> None:
+    layers = _layers(
+        tmp_path,
+        node("ConstantOfShape", "shape", "w"),
+        node("Conv", "x w", "y"),
+        shape=np.array([4, 1, 3, 3]),
+    )
+    assert (layers[1].parameters.learnable, layers[1].weight_bytes) == (36, 0)
+
+
+def test_memory_inside_a_formula_is_that_of_the_peak(tmp_path: Path) -> None:
+    path = save_graph(
+        tmp_path / "model.onnx",
+        [node("Conv", "x w", "wide"), node("Relu", "wide", "y")],
+        {"w": weight(8, 1, 1, 1)},
+        input_shape=(1, 1, 10, 10),
+    )
+    totals = analyze(path, symbolic=True).totals
+
+    assert totals.formulas is not None
+    assert totals.formulas.activation_bytes == "64*H*N*W"
+    assert totals.formulas.macs == "8*H*N*W"

@@ -29,6 +29,7 @@ LAYER = {
     "flops": OPTIONAL_INTEGER,
     "weight_bytes": int,
     "activation_bytes": OPTIONAL_INTEGER,
+    "arithmetic_intensity": (float, type(None)),
     "receptive_field": {
         "size": "per axis",
         "stride": "per axis",
@@ -59,6 +60,7 @@ SCHEMA = {
             "macs",
             "flops",
             "weight_bytes",
+            "activation_bytes",
             "peak_activation_bytes",
         ),
         int,

@@ -94,5 +94,7 @@ def test_a_disagreement_with_onnx_is_reported(tmp_path: Path) -> None:
 
     report = analyze(path)
 
-    assert report.notes == ("conv: onnx infers the output size 31x31, the formula gives 30x30",)
+    assert report.notes == (
+        "conv: onnx infers the output shape [batch,1,31,31], the formula gives [batch,1,30,30]",
+    )
     assert [layer.status for layer in report.layers] == ["partial", "exact"]

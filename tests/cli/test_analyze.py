@@ -83,6 +83,35 @@ def test_csv_has_a_row_a_layer(lenet5: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_symbolic_states_formulas_in_n_h_and_w(lenet5: Path) -> None:
+    text = _analyze(lenet5, "--symbolic").stdout
+    report = json.loads(_analyze(lenet5, "--symbolic", "--format", "json").stdout)
+
+    assert "N,6,H - 4,W - 4" in text
+    assert report["layers"][2]["outputs"][0]["shape"] == [
+        "N", 6, "floor((H - 6)/2) + 1", "floor((W - 6)/2) + 1",
+    ]  # fmt: skip
+    assert report["layers"][0]["formulas"]["macs"] == ("150*H*N*W - 600*H*N - 600*N*W + 2400*N")
+    assert report["layers"][9]["formulas"]["macs"] == "10080*N"
+
+
+def test_symbolic_leaves_the_numbers_that_are_given(lenet5: Path) -> None:
+    arguments = ("--symbolic", "--input-size", "32x32", "--format", "json")
+    report = json.loads(_analyze(lenet5, *arguments).stdout)
+
+    assert report["totals"]["formulas"]["macs"] == "416520*N"
+    assert report["totals"]["formulas"]["activation_bytes"] == f"{2 * 6 * 28 * 28 * 4}*N"
+
+
+def test_a_convention_states_the_totals_in_another_tools_terms(lenet5: Path) -> None:
+    last = _analyze(lenet5, "--convention", "fvcore").stdout.splitlines()[-1]
+    report = json.loads(_analyze(lenet5, "--convention", "flops", "--format", "json").stdout)
+
+    assert last.startswith("fvcore: 61,706 parameters, 416,520 FLOPs: a MAC counts as one")
+    assert report["convention"]["operations"] == report["totals"]["flops"]
+    assert _analyze(lenet5, "--convention", "flops", "--format", "csv").returncode == 2
+
+
 def test_explain_shows_the_formulas_with_their_numbers(lenet5: Path) -> None:
     text = _analyze(lenet5, "--explain", "conv2").stdout
 

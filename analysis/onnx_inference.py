@@ -1,0 +1,145 @@
+"""onnx's own shape inference: on a whole model, and on one operator at a time."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convlens.analysis.graph import Graph, Node, StoredTensor
+from convlens.analysis.graph_reader import ONNX_DOMAINS, dtype_name, read_tensor
+from convlens.analysis.shape import Tensor
+from convlens.analysis.shape_step import Values
+from convlens.analysis.symbolic import Expression
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto
+
+
+def infer_model(proto: "ModelProto") -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """What onnx infers of the tensors outside bodies, and what a reader must be told of it."""
+    from onnx.shape_inference import InferenceError, infer_shapes
+
+    notes: tuple[str, ...] = ()
+    try:
+        if not _demands_too_much(proto.graph):
+            proto = infer_shapes(proto, data_prop=True)
+    except (InferenceError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        notes = (f"onnx's shape inference failed, only declared shapes are known: {reason}",)
+    values = (*proto.graph.input, *proto.graph.output, *proto.graph.value_info)
+    return {tensor.name: tensor for tensor in map(read_tensor, values)}, notes
+
+
+def _demands_too_much(graph: "GraphProto") -> bool:
+    """Whether a Split asks for more parts than it has outputs: onnx would make room for them."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "num_outputs" and attribute.i > len(node.output):
+                return True
+            if attribute.HasField("g") and _demands_too_much(attribute.g):
+                return True
+    return False
+
+
+@dataclass(frozen=True)
+class OnnxInference:
+    """Asks onnx for the outputs of one node.
+
+    Attributes:
+        opset: the version of ONNX's own operators.
+    """
+
+    opset: int
+
+    @staticmethod
+    def of(proto: "ModelProto") -> "OnnxInference":
+        """For the operators of this model."""
+        versions = [entry.version for entry in proto.opset_import if entry.domain in ONNX_DOMAINS]
+        return OnnxInference(max(versions, default=1))
+
+    def __call__(
+        self, node: Node, inputs: Sequence[Tensor], look_up: Callable[[str], Values | None]
+    ) -> tuple[Tensor, ...]:
+        """The node's outputs as far as onnx can tell them; none where it cannot."""
+        from onnx import checker, defs, shape_inference
+
+        if "::" in node.op_type or not defs.has(node.op_type):
+            return ()
+        if node.op_type == "Split" or node.bodies:
+            return ()
+        types = {
+            tensor.name: type_proto
+            for tensor in inputs
+            if tensor.name and (type_proto := _type_proto(tensor)) is not None
+        }
+        constants = {
+            tensor.name: constant
+            for tensor in inputs
+            if (constant := _constant(look_up(tensor.name), tensor.dtype)) is not None
+        }
+        if len(types) < len({tensor.name for tensor in inputs if tensor.name}):
+            return ()
+        try:
+            schema = defs.get_schema(node.op_type, self.opset)
+            found = shape_inference.infer_node_outputs(schema, _node_proto(node), types, constants)
+        except (
+            checker.ValidationError,
+            defs.SchemaError,
+            shape_inference.InferenceError,
+            KeyError,
+            TypeError,
+            ValueError,
+        ):
+            return ()
+        return tuple(_tensor(name, found.get(name)) for name in node.outputs)
+
+
+def _type_proto(tensor: Tensor) -> "TypeProto | None":
+    from onnx import TensorProto, helper
+
+    names = {dtype_name(number): number for number in TensorProto.DataType.values()}
+    if not tensor.dtype or tensor.dtype not in names:
+        return None
+    return helper.make_tensor_type_proto(names[tensor.dtype], tensor.shape)
+
+
+def _constant(values: Values | None, dtype: str) -> "TensorProto | None":
+    from onnx import numpy_helper
+
+    if values is None or any(isinstance(entry, Expression) for entry in values.ravel()):
+        return None
+    try:
+        return numpy_helper.from_array(values.astype(np.dtype(dtype)))
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _node_proto(node: Node) -> "NodeProto":
+    from onnx import helper
+
+    attributes = {name: _plain(value) for name, value in node.attributes.items()}
+    return helper.make_node(
+        node.op_type,
+        node.inputs,
+        node.outputs,
+        **{name: value for name, value in attributes.items() if value is not None},
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, StoredTensor):
+        return value.proto
+    if isinstance(value, Graph):
+        return None
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _tensor(name: str, found: "TypeProto | None") -> Tensor:
+    from onnx import ValueInfoProto
+
+    if found is None:
+        return Tensor(name, "", None)
+    value = ValueInfoProto(name=name)
+    value.type.CopyFrom(found)
+    return read_tensor(value)

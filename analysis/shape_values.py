@@ -1,0 +1,325 @@
+"""Shape arithmetic: the values of the small integer tensors from which a graph computes shapes.
+
+Values are numpy arrays of objects whose entries are integers, fractions, truths and formulas.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from math import floor, prod
+from typing import Any
+
+import numpy as np
+
+from convlens.analysis.graph import StoredTensor
+from convlens.analysis.shape_step import ShapeStep, Values, slice_bounds
+from convlens.analysis.symbolic import (
+    Count,
+    Expression,
+    greatest,
+    is_at_most,
+    is_bounded,
+    least,
+    product,
+)
+
+# A tensor with more entries is no shape, nor the scales of one.
+MAX_ENTRIES = 1024
+_MAX_FLOATS = 32
+
+
+def stored_values(stored: StoredTensor) -> Values | None:
+    """The values of a small stored tensor; None for a large one, or one that was not read."""
+    if prod(stored.shape) > (_MAX_FLOATS if "float" in stored.dtype else MAX_ENTRIES):
+        return None
+    if stored.values is None or stored.values.dtype.kind not in "biuf":
+        return None
+    if not np.isfinite(stored.values).all():
+        return None
+    entries = [exact(entry) for entry in stored.values.ravel().tolist()]
+    return _array(entries, stored.values.shape)
+
+
+def exact(entry: float) -> Any:
+    """A number as it is meant: 0.3333 as a float32 is a third of a pixel."""
+    if not isinstance(entry, float):
+        return entry
+    near = Fraction(entry).limit_denominator(1000)
+    return near if abs(near - Fraction(entry)) <= abs(entry) * 1e-6 else Fraction(entry)
+
+
+def fold(step: ShapeStep) -> Values | None:
+    """The values of the operator's first output; None where they cannot be told."""
+    function = _FOLDS.get(step.node.op_type)
+    if function is None:
+        return None
+    try:
+        values = function(step)
+    except (ArithmeticError, IndexError, TypeError, ValueError):
+        # The operator cannot take these values; that its output is not known is the answer.
+        return None
+    if values is None or values.size > MAX_ENTRIES:
+        return None
+    return values if all(is_bounded(entry) for entry in values.ravel()) else None
+
+
+def _array(entries: Sequence[Any], shape: tuple[int, ...] | None = None) -> Values:
+    array = np.empty(len(entries), dtype=object)
+    for index, entry in enumerate(entries):
+        array[index] = entry
+    return array if shape is None else array.reshape(shape)
+
+
+def _shape(step: ShapeStep) -> Values | None:
+    shape = step.shape(0)
+    if shape is None:
+        return None
+    return _array(shape[step.attribute("start", 0) : step.attribute("end")])
+
+
+def _size(step: ShapeStep) -> Values | None:
+    shape = step.shape(0)
+    return None if shape is None else _array([product(shape)], ())
+
+
+def _map(function: Callable[..., Any]) -> Callable[[ShapeStep], Values | None]:
+    """An elementwise operator; an entry that cannot be told makes the whole not known."""
+
+    def folded(step: ShapeStep) -> Values | None:
+        values = step.all_values
+        if values is None:
+            return None
+        if prod(np.broadcast_shapes(*(array.shape for array in values))) > MAX_ENTRIES:
+            return None
+        arrays = np.broadcast_arrays(*values)
+        entries = [function(*row) for row in zip(*(a.ravel() for a in arrays), strict=True)]
+        return None if None in entries else _array(entries, arrays[0].shape)
+
+    return folded
+
+
+def _divide(left: Any, right: Any) -> Any:
+    """Integer division towards zero, as ONNX has it; for formulas, which are sizes, it is floor."""
+    if isinstance(left, Fraction) or isinstance(right, Fraction):
+        return left / right if not isinstance(right, Expression) else None
+    if isinstance(left, int) and isinstance(right, int):
+        quotient = abs(left) // abs(right)
+        return quotient if (left < 0) == (right < 0) else -quotient
+    return left // right
+
+
+def _modulo(left: Any, right: Any) -> Any:
+    return left % right
+
+
+def _equal(left: Any, right: Any) -> bool | None:
+    if left == right:
+        return True
+    if not isinstance(left, Expression) and not isinstance(right, Expression):
+        return False
+    different = is_at_most(left + 1, right) or is_at_most(right + 1, left)
+    return False if different else None
+
+
+def _less(left: Any, right: Any) -> bool | None:
+    if not isinstance(left, Expression) and not isinstance(right, Expression):
+        return bool(left < right)
+    if is_at_most(left + 1, right):
+        return True
+    return False if is_at_most(right, left) else None
+
+
+def _less_or_equal(left: Any, right: Any) -> bool | None:
+    less = _less(right, left)
+    return None if less is None else not less
+
+
+def _extreme(function: Callable[[Count, Count], Count]) -> Callable[..., Any]:
+    def folded(*entries: Any) -> Any:
+        result = entries[0]
+        for entry in entries[1:]:
+            numbers = not isinstance(result, Expression) and not isinstance(entry, Expression)
+            plain = min if function is least else max
+            result = plain(result, entry) if numbers else function(result, entry)
+        return result
+
+    return folded
+
+
+def _where(step: ShapeStep) -> Values | None:
+    condition = step.value(0)
+    if condition is None:
+        return None
+    # The branch that is not taken may be unknown.
+    if step.value(1) is None or step.value(2) is None:
+        choice = 1 if all(condition.ravel()) else 2 if not any(condition.ravel()) else 0
+        return step.value(choice) if choice else None
+    return _map(lambda condition, yes, no: yes if condition else no)(step)
+
+
+def _cast(step: ShapeStep) -> Values | None:
+    values = step.value(0)
+    if values is None:
+        return None
+    if step.attribute("to") == 9:  # TensorProto.BOOL
+        return _array([bool(entry) for entry in values.ravel()], values.shape)
+    if step.attribute("to") in {1, 10, 11, 16}:  # the floating-point types
+        return values
+    # Towards zero; a formula is a size, and not below it.
+    entries = [int(v) if not isinstance(v, Expression) else floor(v) for v in values.ravel()]
+    return _array(entries, values.shape)
+
+
+def _gather(step: ShapeStep) -> Values | None:
+    data, indices = step.value(0), step.value(1)
+    if data is None or indices is None:
+        return None
+    return _objects(np.take(data, indices.astype(np.int64), axis=step.attribute("axis", 0)))
+
+
+def _concat(step: ShapeStep) -> Values | None:
+    parts = step.all_values
+    return None if parts is None else np.concatenate(parts, axis=step.attribute("axis", 0))
+
+
+def _slice(step: ShapeStep) -> Values | None:
+    data = step.value(0)
+    bounds = slice_bounds(step)
+    if data is None or bounds is None:
+        return None
+    index: list[slice] = [slice(None)] * data.ndim
+    for axis, start, end, stride in bounds:
+        # An end before the first entry, which Python writes as None.
+        stop = None if stride < 0 and end < -data.shape[axis] else int(end)
+        index[axis] = slice(int(start), stop, int(stride))
+    return data[tuple(index)]
+
+
+def _squeeze(step: ShapeStep) -> Values | None:
+    data = step.value(0)
+    axes = step.integers("axes", 1)
+    if data is None or (step.has(1) and axes is None):
+        return None
+    return _objects(np.squeeze(data, None if axes is None else tuple(int(axis) for axis in axes)))
+
+
+def _unsqueeze(step: ShapeStep) -> Values | None:
+    data = step.value(0)
+    axes = step.integers("axes", 1)
+    if data is None or axes is None:
+        return None
+    return _objects(np.expand_dims(data, tuple(int(axis) for axis in axes)))
+
+
+def _reshape(step: ShapeStep) -> Values | None:
+    data, target = step.value(0), step.value(1)
+    if data is None or target is None:
+        return None
+    return data.reshape([int(dim) for dim in target.ravel()])
+
+
+def _range(step: ShapeStep) -> Values | None:
+    bounds = step.all_values
+    if bounds is None:
+        return None
+    start, limit, delta = (values.item() for values in bounds)
+    if not all(isinstance(entry, int) for entry in (start, limit, delta)):
+        return None
+    steps = range(start, limit, delta)
+    return _array(list(steps)) if len(steps) <= MAX_ENTRIES else None
+
+
+def _constant_of_shape(step: ShapeStep) -> Values | None:
+    shape = step.value(0)
+    if shape is None or not all(isinstance(dim, int) for dim in shape.ravel()):
+        return None
+    dims = [int(dim) for dim in shape.ravel()]
+    value = step.attribute("value")
+    fill = 0 if value is None or value.values is None else exact(value.values.ravel()[0].item())
+    return None if prod(dims) > MAX_ENTRIES else _array([fill] * prod(dims), tuple(dims))
+
+
+def _expand(step: ShapeStep) -> Values | None:
+    data, target = step.value(0), step.value(1)
+    if data is None or target is None:
+        return None
+    dims = np.broadcast_shapes(data.shape, tuple(int(dim) for dim in target.ravel()))
+    return None if prod(dims) > MAX_ENTRIES else np.broadcast_to(data, dims)
+
+
+def _transpose(step: ShapeStep) -> Values | None:
+    data = step.value(0)
+    return None if data is None else np.transpose(data, step.attribute("perm"))
+
+
+def _identity(step: ShapeStep) -> Values | None:
+    return step.value(0)
+
+
+def _non_zero(step: ShapeStep) -> Values | None:
+    data = step.value(0)
+    if data is None or any(isinstance(entry, Expression) for entry in data.ravel()):
+        return None
+    found = np.array(np.nonzero(data.astype(bool)))
+    return _array(found.ravel().tolist(), found.shape)
+
+
+def _reduce(function: Callable[..., Any]) -> Callable[[ShapeStep], Values | None]:
+    """A reduction of a list to one number."""
+
+    def folded(step: ShapeStep) -> Values | None:
+        data = step.value(0)
+        if data is None or data.ndim != 1 or not data.size:
+            return None
+        shape = (1,) if step.attribute("keepdims", 1) else ()
+        return _array([function(*data)], shape)
+
+    return folded
+
+
+def _objects(values: Any) -> Values:
+    """Numpy gives the entry itself where an array of no axes is meant."""
+    return values if isinstance(values, np.ndarray) else _array([values], ())
+
+
+_FOLDS: Mapping[str, Callable[[ShapeStep], Values | None]] = {
+    "Abs": _map(lambda entry: entry if is_at_most(0, entry) else abs(entry)),
+    "Add": _map(lambda left, right: left + right),
+    "And": _map(lambda left, right: left and right),
+    "Cast": _cast,
+    "Ceil": _map(lambda entry: -floor(-entry)),
+    "Concat": _concat,
+    "ConstantOfShape": _constant_of_shape,
+    "Div": _map(_divide),
+    "Equal": _map(_equal),
+    "Expand": _expand,
+    "Floor": _map(floor),
+    "Gather": _gather,
+    "Greater": _map(lambda left, right: _less(right, left)),
+    "GreaterOrEqual": _map(lambda left, right: _less_or_equal(right, left)),
+    "Identity": _identity,
+    "Less": _map(_less),
+    "LessOrEqual": _map(_less_or_equal),
+    "Max": _map(_extreme(greatest)),
+    "Min": _map(_extreme(least)),
+    "Mod": _map(_modulo),
+    "Mul": _map(lambda left, right: left * right),
+    "Neg": _map(lambda entry: -entry),
+    "NonZero": _non_zero,
+    "Not": _map(lambda entry: not entry),
+    "Or": _map(lambda left, right: left or right),
+    "Range": _range,
+    "Reciprocal": _map(lambda entry: 1 / Fraction(entry)),
+    "ReduceMax": _reduce(_extreme(greatest)),
+    "ReduceMin": _reduce(_extreme(least)),
+    "ReduceProd": _reduce(lambda *entries: product(entries)),
+    "ReduceSum": _reduce(lambda *entries: sum(entries)),
+    "Reshape": _reshape,
+    "Shape": _shape,
+    "Size": _size,
+    "Slice": _slice,
+    "Squeeze": _squeeze,
+    "Sub": _map(lambda left, right: left - right),
+    "Transpose": _transpose,
+    "Unsqueeze": _unsqueeze,
+    "Where": _where,
+}

@@ -1,0 +1,172 @@
+"""Operators inside If, Loop, Scan and local functions."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from convlens.analysis import Report, analyze
+from convlens.analysis.errors import GraphError
+from tests.analysis.graphs import Array, node, weight
+
+FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+OPSETS = [helper.make_opsetid("", 20), helper.make_opsetid("local", 1)]
+
+
+def _value(name: str, shape: Sequence[int | str] | None, dtype: int = FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, dtype, shape)
+
+
+def _body(
+    nodes: Sequence[onnx.NodeProto],
+    outputs: Sequence[onnx.ValueInfoProto],
+    inputs: Sequence[onnx.ValueInfoProto] = (),
+    stored: Mapping[str, Array] | None = None,
+) -> onnx.GraphProto:
+    tensors = [numpy_helper.from_array(values, name) for name, values in (stored or {}).items()]
+    return helper.make_graph(nodes, "body", inputs, outputs, tensors)
+
+
+def _save(
+    path: Path,
+    nodes: Sequence[onnx.NodeProto],
+    functions: Sequence[onnx.FunctionProto] = (),
+    inputs: Sequence[onnx.ValueInfoProto] = (),
+    **stored: Array,
+) -> Path:
+    graph = _body(
+        nodes,
+        [_value(nodes[-1].output[0], None)],
+        [_value("x", (1, 2, 8, 8)), *inputs],
+        stored,
+    )
+    model = helper.make_model(graph, opset_imports=OPSETS, functions=functions, ir_version=10)
+    onnx.save_model(model, path)
+    return path
+
+
+def _branch(kernel: int, name: str) -> onnx.GraphProto:
+    conv = node("Conv", f"x {name}_w", name, pads=[kernel // 2] * 4)
+    return _body([conv], [_value(name, None)], stored={f"{name}_w": weight(3, 2, kernel, kernel)})
+
+
+def test_an_if_costs_its_dearer_branch_and_has_the_parameters_of_both(tmp_path: Path) -> None:
+    path = _save(
+        tmp_path / "model.onnx",
+        [node("If", "c", "y", then_branch=_branch(1, "thin"), else_branch=_branch(3, "wide"))],
+        inputs=[_value("c", (), BOOL)],
+    )
+    (layer,) = analyze(path).layers
+
+    assert layer.outputs[0].shape == (1, 3, 8, 8)
+    assert layer.macs == 64 * 3 * 2 * 9
+    assert layer.parameters.learnable == 3 * 2 * (1 + 9)
+
+
+def test_an_if_whose_condition_is_known_costs_the_branch_that_is_taken(tmp_path: Path) -> None:
+    path = _save(
+        tmp_path / "model.onnx",
+        [node("If", "c", "y", then_branch=_branch(1, "thin"), else_branch=_branch(3, "wide"))],
+        c=np.array(True),
+    )
+    assert analyze(path).totals.macs == 64 * 3 * 2
+
+
+def _loop_body() -> onnx.GraphProto:
+    nodes = [
+        node("Conv", "state w", "next", pads=[1, 1, 1, 1]),
+        node("ReduceMean", "next", "mean", keepdims=0),
+        node("Identity", "go", "go_on"),
+    ]
+    return _body(
+        nodes,
+        [_value("go_on", (), BOOL), _value("next", None), _value("mean", None)],
+        [_value("i", (), INT64), _value("go", (), BOOL), _value("state", None)],
+    )
+
+
+def _loop(path: Path, trips: str, **more: Any) -> Report:
+    loop = helper.make_node("Loop", [trips, "", "x"], ["y", "means"], body=_loop_body())
+    return analyze(_save(path, [loop], w=weight(2, 2, 3, 3), **more))
+
+
+def test_a_loop_costs_its_body_times_its_trips(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    report = _loop(path, "five", five=np.array(5))
+    session = onnxruntime.InferenceSession(path)
+    (measured,) = session.run(["y"], {"x": np.zeros((1, 2, 8, 8), np.float32)})
+    (layer,) = report.layers
+
+    assert layer.outputs[0].shape == measured.shape
+    assert layer.outputs[1].shape == (5,)
+    assert layer.macs == 5 * 128 * 2 * 9
+    assert layer.parameters.learnable == 36
+
+
+def test_a_loop_whose_trips_are_computed_is_partial(tmp_path: Path) -> None:
+    report = _loop(tmp_path / "model.onnx", "n", inputs=[_value("n", (), INT64)])
+
+    assert report.layers[0].macs == 128 * 2 * 9
+    assert report.layers[0].status != "exact"
+
+
+def test_a_scan_gives_its_slices_stacked(tmp_path: Path) -> None:
+    body = _body(
+        [node("Identity", "sum_in", "sum_out"), node("Relu", "row", "out")],
+        [_value("sum_out", None), _value("out", None)],
+        [_value("sum_in", None), _value("row", None)],
+    )
+    scan = helper.make_node(
+        "Scan", ["start", "x"], ["last", "y"], body=body, num_scan_inputs=1, scan_input_axes=[2]
+    )
+    path = _save(tmp_path / "model.onnx", [scan], start=weight(4))
+    (layer,) = analyze(path).layers
+
+    assert [tensor.shape for tensor in layer.outputs] == [(4,), (8, 1, 2, 8)]
+    assert layer.flops == 8 * 16
+
+
+def _function(name: str, nodes: Sequence[onnx.NodeProto]) -> onnx.FunctionProto:
+    return helper.make_function("local", name, ["a", "w"], ["b"], nodes, OPSETS)
+
+
+def test_a_local_functions_operators_are_layers(tmp_path: Path) -> None:
+    block = _function(
+        "block", [node("Conv", "a w", "t", pads=[1, 1, 1, 1]), node("Relu", "t", "b")]
+    )
+    calls = [
+        helper.make_node("block", ["x", "w"], ["m"], domain="local"),
+        helper.make_node("block", ["m", "w"], ["y"], domain="local"),
+    ]
+    report = analyze(_save(tmp_path / "model.onnx", calls, [block], w=weight(2, 2, 3, 3)))
+
+    assert [layer.op_type for layer in report.layers] == ["Conv", "Relu"] * 2
+    assert report.outputs[0].shape == (1, 2, 8, 8)
+    assert report.totals.learnable == 36
+    assert report.totals.macs == 2 * 128 * 2 * 9
+
+
+def test_a_function_that_calls_itself_is_refused(tmp_path: Path) -> None:
+    block = _function("block", [helper.make_node("block", ["a", "w"], ["b"], domain="local")])
+    call = helper.make_node("block", ["x", "w"], ["y"], domain="local")
+    with pytest.raises(GraphError, match="'block' calls itself"):
+        analyze(_save(tmp_path / "model.onnx", [call], [block], w=weight(1)))
+
+
+def test_functions_that_multiply_without_end_are_refused(tmp_path: Path) -> None:
+    functions = [_function("f0", [node("Relu", "a", "b")])]
+    for level in range(1, 40):
+        call = f"f{level - 1}"
+        nodes = [
+            helper.make_node(call, ["a", "w"], ["t"], domain="local"),
+            helper.make_node(call, ["t", "w"], ["b"], domain="local"),
+        ]
+        functions.append(_function(f"f{level}", nodes))
+    call_last = helper.make_node("f39", ["x", "w"], ["y"], domain="local")
+    with pytest.raises(GraphError, match="more than 200,000 operators"):
+        analyze(_save(tmp_path / "model.onnx", [call_last], functions, w=weight(1)))

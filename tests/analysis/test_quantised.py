@@ -1,0 +1,94 @@
+"""Quantised networks have the parameters and the MACs of their float twins."""
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    quant_pre_process,
+    quantize_dynamic,
+    quantize_static,
+)
+
+from convlens.analysis import Report, analyze
+from tests.analysis.graphs import node, save_graph
+
+RANDOM = np.random.default_rng(0)
+
+
+def _random(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return RANDOM.standard_normal(shape).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    nodes = [
+        node("Conv", "x w1 b1", "conv1", pads=[1, 1, 1, 1]),
+        node("Relu", "conv1", "relu1"),
+        node("Conv", "relu1 w2 b2", "conv2", group=4, strides=[2, 2]),
+        node("Relu", "conv2", "relu2"),
+        node("GlobalAveragePool", "relu2", "pool"),
+        node("Flatten", "pool", "flat"),
+        node("MatMul", "flat w3", "matmul"),
+        node("Add", "matmul b3", "y"),
+    ]
+    weights = {
+        "w1": _random(8, 3, 3, 3),
+        "b1": _random(8),
+        "w2": _random(8, 2, 3, 3),
+        "b2": _random(8),
+        "w3": _random(8, 10),
+        "b3": _random(10),
+    }
+    path = save_graph(
+        tmp_path_factory.mktemp("float") / "float.onnx", nodes, weights, (1, 3, 16, 16)
+    )
+    prepared = path.with_name("prepared.onnx")
+    quant_pre_process(path, prepared, skip_symbolic_shape=True)
+    return prepared
+
+
+class _Pictures(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self) -> None:
+        self._pictures: Iterator[dict[str, object]] = iter([{"x": _random(1, 3, 16, 16)}] * 2)
+
+    def get_next(self) -> dict[str, object] | None:
+        return next(self._pictures, None)
+
+
+def _static(form: QuantFormat) -> Callable[[Path, Path], None]:
+    return lambda path, output: quantize_static(path, output, _Pictures(), form)
+
+
+def _analyzed(path: Path, tmp_path: Path, quantise: Callable[[Path, Path], None]) -> Report:
+    output = tmp_path / "quantised.onnx"
+    root = logging.getLogger()
+    level, root.level = root.level, logging.ERROR
+    quantise(path, output)
+    root.setLevel(level)
+    return analyze(output)
+
+
+@pytest.mark.parametrize(
+    ("quantise", "op_type"),
+    [
+        (_static(QuantFormat.QDQ), "DequantizeLinear"),
+        (_static(QuantFormat.QOperator), "QLinearConv"),
+        (quantize_dynamic, "ConvInteger"),
+    ],
+)
+def test_a_quantised_network_counts_as_its_float_twin(
+    network: Path, tmp_path: Path, quantise: Callable[[Path, Path], None], op_type: str
+) -> None:
+    twin = analyze(network)
+    report = _analyzed(network, tmp_path, quantise)
+
+    assert op_type in {layer.op_type for layer in report.layers}
+    assert all(t.shape is not None for layer in report.layers for t in layer.outputs)
+    assert report.totals.learnable == twin.totals.learnable
+    assert report.totals.macs == twin.totals.macs
+    assert report.totals.weight_bytes < twin.totals.weight_bytes / 2

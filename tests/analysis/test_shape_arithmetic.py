@@ -1,0 +1,125 @@
+"""Shapes that a graph computes, compared with those that onnxruntime makes."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from convlens.analysis import analyze
+from convlens.analysis.dimensions import to_count
+from convlens.analysis.symbolic import evaluate
+
+HEIGHT, WIDTH = 37, 50
+
+
+def _flattened(x: Tensor) -> Tensor:
+    return x.view(x.size(0), -1, x.size(3)).transpose(1, 2)
+
+
+def _resized_to_another(x: Tensor) -> Tensor:
+    small = functional.max_pool2d(x, 3, stride=2, ceil_mode=True)
+    return functional.interpolate(small, x.shape[-2:], mode="bilinear") + x
+
+
+def _scaled(x: Tensor) -> Tensor:
+    return functional.interpolate(x, scale_factor=1.5, recompute_scale_factor=True)
+
+
+def _shuffled(x: Tensor) -> Tensor:
+    batch, channels, height, width = x.shape
+    return x.view(batch, 2, channels // 2, height, width).transpose(1, 2).reshape(x.shape)
+
+
+def _windows(x: Tensor) -> Tensor:
+    height, width = x.shape[2:]
+    x = functional.pad(x, (0, (8 - width % 8) % 8, 0, (8 - height % 8) % 8))
+    batch, channels, height, width = x.shape
+    x = x.view(batch, channels, height // 8, 8, width // 8, 8)
+    return x.permute(0, 2, 4, 3, 5, 1).reshape(-1, 64, channels)
+
+
+def _positions(x: Tensor) -> Tensor:
+    rows = torch.arange(x.shape[2]).view(1, 1, -1, 1)
+    return torch.cat([x, rows.expand(x.shape[0], 1, -1, x.shape[3]).to(x.dtype)], dim=1)
+
+
+def _halves(x: Tensor) -> Tensor:
+    left, right = x.chunk(2, dim=3)
+    return torch.cat([left[..., 1:], right[..., : left.shape[3] - 1][..., ::2]], dim=3)
+
+
+def _tiled(x: Tensor) -> Tensor:
+    return x.repeat(1, 2, 1, 1)[:, :, 1:-1:2, -20:]
+
+
+class _Network(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+        self.conv = nn.Conv2d(3, 4, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.conv(x))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        _flattened, _halves, _positions, _resized_to_another, _scaled, _shuffled, _tiled, _windows,
+    ],
+)  # fmt: skip
+def test_computed_shapes_are_those_of_onnxruntime(
+    function: Callable[[Tensor], Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / "model.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # The older exporter leaves the most shape arithmetic in the graph.
+        torch.onnx.export(
+            _Network(function).eval(),
+            (torch.zeros(2, 3, HEIGHT, WIDTH),),
+            str(path),
+            input_names=["x"],
+            dynamic_axes={"x": {0: "batch", 2: "height", 3: "width"}},
+            opset_version=17,
+            dynamo=False,
+        )
+
+    # Formulas that are put together before the sizes are known, and the shapes at one size.
+    formulas = {t.name: t.shape for layer in analyze(path).layers for t in layer.outputs}
+    known = {
+        t.name: t.shape
+        for layer in analyze(path, batch=3, input_size=(45, 61)).layers
+        for t in layer.outputs
+    }
+
+    assert known == _measured(path, (3, 3, 45, 61))
+    sizes = {"batch": 3, "height": 45, "width": 61}
+    assert known == {
+        name: tuple(evaluate(to_count(dim), sizes) for dim in shape or ())
+        for name, shape in formulas.items()
+    }
+
+
+def _measured(path: Path, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor that onnxruntime makes."""
+    model = onnx.load(path)
+    names = [
+        name for node in model.graph.node if node.op_type != "Constant" for name in node.output
+    ]
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    outputs = session.run(names, {"x": np.zeros(shape, dtype=np.float32)})
+    return {name: output.shape for name, output in zip(names, outputs, strict=True)}
