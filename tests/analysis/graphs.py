@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.parser
 from onnx import TensorProto, helper, numpy_helper
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -78,3 +79,14 @@ def save_lenet5(path: Path, metadata: Mapping[str, str] | None = None) -> Path:
         "b5": weight(10),
     }
     return save_graph(path, nodes, initializers, metadata=metadata)
+
+
+def save_wrong_shape(path: Path) -> Path:
+    """Write a model whose output is not of the shape that the file states.
+
+    How many values are not zero is known to the file alone, so that nothing contradicts it.
+    """
+    graph = "m (float[1, 1, 6, 8] x) => (int64[4, 47] y) { y = NonZero(x) }"
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> {graph}')
+    onnx.save_model(model, path)
+    return path

@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import onnx
 import pytest
 
 from convlens.analysis import analyze, explain
@@ -108,19 +107,6 @@ def test_a_fully_connected_layer_of_the_same_maps_is_priced(lenet5: Path) -> Non
 
 def test_a_global_layer_is_explained_by_the_node_that_made_it_so(lenet5: Path) -> None:
     assert "it sees the whole picture, first at node fc1" in _text(lenet5, "fc2")
-
-
-def test_a_cycle_in_the_file_does_not_hang_the_derivation(tmp_path: Path) -> None:
-    path = save_graph(
-        tmp_path / "m.onnx",
-        [node("Add", "x x", "a"), node("Conv", "a w", "b", pads=[1, 1, 1, 1])],
-        {"w": weight(1, 1, 3, 3)},
-    )
-    model = onnx.load(path)
-    model.graph.node[0].input[1] = "b"
-    path.write_bytes(model.SerializeToString())
-
-    assert explain(analyze(path), "b").derivations
 
 
 def test_what_sharing_saved_is_told_apart_from_what_locality_saved(lenet5: Path) -> None:
