@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TypeVar
 
+from convlens.analysis.clipping import Clipped, centre, clipped, corner
 from convlens.analysis.interval import Number
 from convlens.analysis.kernel_stack import KernelStack, kernel_stack, windows_of
 from convlens.analysis.parameters import Parameters
@@ -102,6 +103,8 @@ class Explanation:
     Attributes:
         layer: the one that is explained.
         output_sizes: one a spatial axis, or for all that are alike; empty where no window slides.
+        views: what the units at the map's centre and corner see of the picture; empty where a size
+            is not known or no window slides.
         derivations: one a spatial axis on which a path stays local, or for all that are alike.
         parameter_terms: what is summed to the learnable parameters, as ("16 x 6 x 5 x 5 weights",
             2400).
@@ -112,6 +115,7 @@ class Explanation:
     layer: Layer
     output_sizes: tuple[OutputSize, ...]
     derivations: tuple[Derivation, ...]
+    views: tuple[tuple[str, Clipped], ...]
     parameter_terms: tuple[tuple[str, int], ...]
     dense: DenseAlternative | None
     stack: KernelStack | None
@@ -133,6 +137,7 @@ def explain(report: Report, layer: str) -> Explanation:
         layer=found,
         output_sizes=_output_sizes(found),
         derivations=_derivations(found, producers),
+        views=_views(found, report),
         parameter_terms=_parameter_terms(found),
         dense=_dense(found),
         stack=kernel_stack(found, producers),
@@ -219,6 +224,34 @@ def _widest_producer(layer: Layer, producers: Mapping[str, Layer], image_axis: i
         if sees is not None and sees[0] > largest:
             widest, largest = before, sees[0]
     return widest
+
+
+def _views(layer: Layer, report: Report) -> tuple[tuple[str, Clipped], ...]:
+    field = layer.receptive_field
+    picture = _picture_size(report)
+    size = (layer.outputs[0].shape or ())[2:] if windows_of(layer) else ()
+    if not size or len(picture) != len(size) or any(isinstance(dim, str) for dim in size):
+        return ()
+    lengths = tuple(picture[axis] for axis in field.axes)
+    units = (("centre", centre(fixed(size))), ("corner", corner(fixed(size))))
+    views = ((name, clipped(field, lengths, unit)) for name, unit in units)
+    return tuple((name, view) for name, view in views if view is not None)
+
+
+def _picture_size(report: Report) -> tuple[int, ...]:
+    """The spatial size of the first input; empty where it is not known."""
+    picture = report.inputs[0] if report.inputs else None
+    shape = picture.shape if picture else None
+    if picture is None or shape is None:
+        return ()
+    channels_last = any(
+        layer.op_type == "Transpose"
+        and layer.inputs[0].name == picture.name
+        and tuple(layer.attributes.get("perm", ()))[1:2] == (len(shape) - 1,)
+        for layer in report.layers
+    )
+    spatial = shape[1:-1] if channels_last else shape[2:]
+    return () if any(isinstance(dim, str) for dim in spatial) else fixed(spatial)
 
 
 def _parameter_terms(layer: Layer) -> tuple[tuple[str, int], ...]:

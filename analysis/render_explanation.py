@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from convlens.analysis.clipping import Clipped
 from convlens.analysis.explanation import Derivation, Explanation, OutputSize
 from convlens.analysis.layer_table import axes_text, number_text, shown_name
 from convlens.analysis.shape import format_shape
@@ -75,10 +76,23 @@ def _receptive_field(explanation: Explanation) -> Iterable[RenderableType]:
             f"  size {axes_text(sees.size)}, stride {axes_text(sees.stride)}, "
             f"start {axes_text(sees.start)}"
         )
+    for name, view in explanation.views:
+        yield Text(f"  the unit at the {name} {_view(view)}")
     if not sees.aligned:
         yield Text("  branches of different stride or centre meet on the way", "yellow")
     if not sees.complete:
         yield Text("  a path is missing: it runs through an operator not understood", "yellow")
+
+
+def _view(view: Clipped) -> str:
+    pixels = ", ".join(
+        f"{number_text(begin)} to {number_text(end - 1)}"
+        for begin, end in zip(view.begin, view.end, strict=True)
+    )
+    return (
+        f"sees pixels {pixels}: {float(view.coverage):.1%} of the picture; "
+        f"{float(view.padding):.1%} of its window is padding"
+    )
 
 
 def _derivation_table(derivation: Derivation) -> Table:

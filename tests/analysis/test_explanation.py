@@ -1,3 +1,4 @@
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -184,3 +185,14 @@ def test_a_merge_or_a_pooling_ends_the_stack(resnet18: Path) -> None:
     assert stack is not None
     assert [layer.scope for layer in stack.layers] == ["layer1.1.conv1", "layer1.1.conv2"]
     assert explain(report, "layer1.0.conv1").stack is None
+
+
+def test_what_the_centre_and_the_corner_see_is_clipped_to_the_picture(tmp_path: Path) -> None:
+    nodes = [node("Conv", "x w", "y", pads=[1, 1, 1, 1])]
+    path = save_graph(tmp_path / "m.onnx", nodes, {"w": weight(1, 1, 3, 3)}, (1, 1, 8, 8))
+    views = dict(explain(analyze(path), "y").views)
+
+    assert (views["centre"].begin, views["centre"].end) == ((3, 3), (6, 6))
+    assert views["centre"].padding == 0
+    assert (views["corner"].begin, views["corner"].end) == ((0, 0), (2, 2))
+    assert (views["corner"].coverage, views["corner"].padding) == (4 / 64, Fraction(5, 9))
