@@ -16,6 +16,11 @@ class Places:
         self._free = total
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
+    @property
+    def taken(self) -> int:
+        """How many places are taken."""
+        return self.total - self._free
+
     def try_take(self, count: int) -> bool:
         """Take places unless there are too few, or somebody waits for some already."""
         if self._waiting or count > self._free:

@@ -112,7 +112,7 @@ class ServedModel:
             InvalidPictureError: the picture cannot be used.
             OverloadedError: the queue is full.
             ModelRetiredError: the model was closed while the picture waited for its place.
-            DeadlineExceededError: the deadline passed before the work began.
+            DeadlineExceededError: the deadline passed before the work began, or cannot be met.
         """
 
         def encode(outputs: tuple[Array, ...]) -> tuple[Prediction, ...]:
@@ -120,7 +120,7 @@ class ServedModel:
 
         with self._counted():
             decoder = self._picture_decoder()
-            await self._admit(1, wait_for_place=wait_for_place)
+            await self._admit(1, deadline, wait_for_place=wait_for_place)
             with self._held(1):
                 arrived = time.monotonic()
                 decoded = await decoder.decode(image, arrived, deadline)
@@ -152,17 +152,17 @@ class ServedModel:
             InvalidRequestError: the model takes no pictures, or never so many rows.
             OverloadedError: the queue is full.
             ModelRetiredError: the model was closed while the request waited for its places.
-            DeadlineExceededError: the deadline passed before the work began.
+            DeadlineExceededError: the deadline passed before the work began, or cannot be met.
         """
         with self._counted():
             pictures = self._pictures(tensors)
             if pictures is None:
                 inputs, rows = self.model.signature.arrange(tensors)
-                await self._admit(rows, wait_for_place=wait_for_place)
+                await self._admit(rows, deadline, wait_for_place=wait_for_place)
                 with self._held(rows):
                     prepared = _Prepared(inputs, rows, time.monotonic())
                     return await self._run(prepared, deadline, encode)
-            await self._admit(len(pictures), wait_for_place=wait_for_place)
+            await self._admit(len(pictures), deadline, wait_for_place=wait_for_place)
             with self._held(len(pictures)):
                 arrived = time.monotonic()
                 decoded = await self._picture_decoder().decode_all(pictures, arrived, deadline)
@@ -198,8 +198,18 @@ class ServedModel:
         pictures: list[bytes] = tensor.values.tolist()
         return pictures
 
-    async def _admit(self, rows: int, *, wait_for_place: bool) -> None:
-        """Take as many of the model's places as there are rows; `_held` gives them back."""
+    async def _admit(self, rows: int, deadline: float, *, wait_for_place: bool) -> None:
+        """Take as many of the model's places as there are rows; `_held` gives them back.
+
+        A request that cannot be answered in time any more, as the time of the last runs and what
+        is in flight tell, is refused at the door.
+        """
+        wait_seconds = self._places.taken * self._row_seconds
+        if time.monotonic() + wait_seconds > deadline:
+            raise DeadlineExceededError(
+                f"{self._places.taken} pictures are in flight for model {self.model.name!r}: they "
+                f"will take about {wait_seconds:.3f} s, and the deadline comes sooner"
+            )
         if rows > self._places.total:
             raise InvalidRequestError(
                 f"{rows} rows in one request; at most {self._places.total} may be in flight"
@@ -277,7 +287,8 @@ class ServedModel:
     def _learn(self, batch_size: int, seconds: float) -> None:
         self._metrics.batch_size.observe(batch_size)
         self.statistics.ran(batch_size, seconds)
-        self._row_seconds += (seconds / batch_size - self._row_seconds) / 8
+        per_row = seconds / batch_size
+        self._row_seconds += (per_row - self._row_seconds) / (8 if self._row_seconds else 1)
 
     def _observe(self, timing: Timing, rows: int) -> None:
         stages = self._metrics.stages

@@ -195,4 +195,7 @@ def test_what_the_centre_and_the_corner_see_is_clipped_to_the_picture(tmp_path: 
     assert (views["centre"].begin, views["centre"].end) == ((3, 3), (6, 6))
     assert views["centre"].padding == 0
     assert (views["corner"].begin, views["corner"].end) == ((0, 0), (2, 2))
-    assert (views["corner"].coverage, views["corner"].padding) == (4 / 64, Fraction(5, 9))
+    assert (views["corner"].coverage, views["corner"].padding) == (
+        Fraction(4, 64),
+        Fraction(5, 9),
+    )

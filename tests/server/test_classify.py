@@ -211,6 +211,24 @@ async def test_a_deadline_that_passes_in_the_queue_costs_no_inference(
     assert slow_server.metric(series) - before == 1
 
 
+async def test_a_deadline_that_cannot_be_met_is_refused_at_the_door(
+    slow_server: RunningServer,
+) -> None:
+    in_flight = 'convlens_in_flight{model="slow",version="1"}'
+    rejected = 'convlens_rejected_total{model="slow",reason="deadline"}'
+    async with AsyncClient(slow_server.address) as client:
+        alone = await client.classify(grey_png(0))
+        seconds = alone.timing.infer_us / 1e6
+        waiting = [asyncio.create_task(client.classify(grey_png(level))) for level in range(3)]
+        await asyncio.to_thread(slow_server.wait_for_metric, in_flight, lambda value: value == 3)
+        before = slow_server.metric(rejected)
+        async with AsyncClient(slow_server.address, timeout_seconds=seconds) as impatient:
+            with pytest.raises(DeadlineExceededError, match="the deadline comes sooner"):
+                await impatient.classify(grey_png(9))
+        assert slow_server.metric(rejected) - before == 1
+        await asyncio.gather(*waiting)
+
+
 async def test_a_cancelled_call_leaves_the_queue_and_its_neighbours_alone(
     slow_server: RunningServer,
 ) -> None:
