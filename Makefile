@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compose test-sweep check format proto bench clean
+.PHONY: help demo test test-compose test-sweep test-zoo zoo-table check format proto bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,12 @@ test: $(VENV)/dev.stamp ## Run the whole test suite
 
 test-sweep: $(VENV)/dev.stamp ## Compare every model of the six families with what torchvision publishes (minutes)
 	@$(BIN)/python -m pytest -q -m sweep
+
+test-zoo: $(VENV)/dev.stamp ## Export every architecture of the zoo and prove it equal to PyTorch (an hour)
+	@$(BIN)/python -m pytest -q -m zoo && echo "make test-zoo: passed" || { echo "make test-zoo: FAILED"; exit 1; }
+
+zoo-table: $(VENV)/dev.stamp ## Measure every export anew and write docs/zoo.md
+	@$(BIN)/python -m convlens.export.zoo_table docs/zoo.md
 
 test-compose: $(VENV)/dev.stamp ## Build the image, bring the compose file up on a Docker engine, classify through it
 	@$(BIN)/python -m tests.deploy.compose

@@ -1,35 +1,61 @@
 """`convlens export`: a PyTorch network becomes a self-describing ONNX file."""
 
 import argparse
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
+from convlens.cli.arguments import positive
 from convlens.cli.errors import CommandError, UsageError
 
 if TYPE_CHECKING:
-    from convlens.export import ExportResult
-    from convlens.export.training import Progress as OnProgress
+    from convlens.export import ExportResult, GraphOptions
+    from convlens.export.architecture import Progress as OnProgress
+    from convlens.export.zoo import Outcome
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("name", nargs="?", metavar="NAME", help="an architecture, see --list")
+    parser.add_argument(
+        "name",
+        nargs="?",
+        metavar="NAME",
+        help="an architecture, see --list, or package.module:function of your own",
+    )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="where to write (default: NAME.onnx)"
     )
     parser.add_argument(
         "--weights",
         default="default",
-        metavar="default|random|FILE.pth",
-        help="trained weights, random ones, or a state dict of your own (default: default)",
+        metavar="default|random|FILE",
+        help="trained or random weights, or a file of your own: .pth, .pt, .safetensors (default)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of initialisation and training (0)"
+    )
+    parser.add_argument(
+        "--image-size", type=positive, metavar="N", help="height and width of the input, in pixels"
+    )
+    parser.add_argument("--opset", type=positive, metavar="N", help="of ONNX (default: 20)")
+    parser.add_argument(
+        "--dynamic-size", action="store_true", help="leave height and width of the input open"
+    )
+    parser.add_argument(
+        "--embed-preprocessing",
+        action="store_true",
+        help="let the graph take uint8 pixels and normalise them itself",
+    )
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="export every architecture into the folder -o (default: models)",
     )
     parser.add_argument(
         "--list", action="store_true", help="list the architectures and their weights"
@@ -37,21 +63,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export one architecture, or list them all.
+    """Export one architecture or all of them, or list them.
 
     Raises:
         UsageError: no name, or one that is not known.
         CommandError: the export failed; no file is left behind.
     """
-    # Importing torch takes seconds, which `--help` need not wait for.
-    from convlens.export import ExportError, UnknownArchitectureError, export_model
-
     if arguments.list:
         _print_architectures()
         return 0
+    if arguments.all:
+        return _export_all(arguments)
     if arguments.name is None:
         raise UsageError("which architecture? `convlens export --list` shows them")
-    output = arguments.output or Path(f"{arguments.name}.onnx")
+    _export_one(arguments)
+    return 0
+
+
+def _export_one(arguments: argparse.Namespace) -> None:
+    # Importing torch takes seconds, which `--help` need not wait for.
+    from convlens.export import ExportError, UnknownArchitectureError, export_model
+
+    # A network of the user's own lies where they are, as for `python -m`.
+    sys.path.insert(0, str(Path.cwd()))
+    output = arguments.output or Path(f"{arguments.name.rpartition(':')[2]}.onnx")
     try:
         with _training_bar() as progress:
             result = export_model(
@@ -59,6 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
                 output,
                 weights=arguments.weights,
                 seed=arguments.seed,
+                image_size=arguments.image_size,
+                options=_graph_options(arguments),
                 progress=progress,
             )
     except UnknownArchitectureError as error:
@@ -66,19 +103,73 @@ def run(arguments: argparse.Namespace) -> int:
     except ExportError as error:
         raise CommandError(str(error)) from error
     _print_result(result)
+
+
+def _export_all(arguments: argparse.Namespace) -> int:
+    from convlens.export import ARCHITECTURES
+    from convlens.export.zoo import ZooRequest, export_all
+
+    if arguments.name is not None or arguments.image_size is not None:
+        raise UsageError("--all takes neither a NAME nor an --image-size")
+    if arguments.weights not in ("default", "random"):
+        raise UsageError("--all takes --weights default or random: no file fits all")
+    folder = arguments.output or Path("models")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"cannot make the folder {folder}: {error.strerror}") from error
+    request = ZooRequest(folder, arguments.weights, arguments.seed, _graph_options(arguments))
+    failed = 0
+    with _bar() as bar:
+        task = bar.add_task("", total=len(ARCHITECTURES))
+        started = partial(_describe_task, bar, task)
+        for outcome in export_all(ARCHITECTURES, request, started):
+            bar.advance(task)
+            bar.console.print(_outcome_line(outcome), highlight=False, soft_wrap=True)
+            failed += outcome.failure is not None
+    if failed:
+        raise CommandError(f"{failed} of {len(ARCHITECTURES)} architectures failed")
     return 0
+
+
+def _describe_task(bar: Progress, task: TaskID, name: str) -> None:
+    bar.update(task, description=name)
+
+
+def _outcome_line(outcome: "Outcome") -> str:
+    if outcome.failure is not None:
+        return f"{outcome.name}: failed: {outcome.failure}"
+    if outcome.measured is None:
+        return f"{outcome.name}: there already"
+    measured = outcome.measured
+    return (
+        f"{outcome.name}: {measured.result.file_bytes:,} bytes, {measured.seconds:.1f} s, at most "
+        f"{measured.peak_bytes / 1e9:.1f} GB of memory, parity "
+        f"{measured.result.parity.max_relative:.1e}"
+    )
+
+
+def _graph_options(arguments: argparse.Namespace) -> "GraphOptions":
+    from convlens.export import DEFAULT_OPSET, GraphOptions
+
+    return GraphOptions(
+        opset=arguments.opset or DEFAULT_OPSET,
+        dynamic_size=arguments.dynamic_size,
+        embed_preprocessing=arguments.embed_preprocessing,
+    )
 
 
 def _print_architectures() -> None:
     from convlens.export import ARCHITECTURES
 
     rows = [
-        ("NAME", "FAMILY", "PARAMETERS", "INPUT", "DEFAULT WEIGHTS"),
+        ("NAME", "FAMILY", "PARAMETERS", "MACS", "INPUT", "DEFAULT WEIGHTS"),
         *(
             (
                 architecture.name,
                 architecture.family,
-                f"{architecture.count_parameters():,}",
+                f"{architecture.cost.parameters:,}",
+                f"{architecture.cost.macs / 1e6:,.1f} M",
                 _by(architecture.input_shape),
                 architecture.default_weights.summary,
             )
@@ -86,21 +177,25 @@ def _print_architectures() -> None:
         ),
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for name, family, parameters, size, weights in rows:
+    for name, family, parameters, macs, size, weights in rows:
         print(
             f"{name:<{widths[0]}}  {family:<{widths[1]}}  {parameters:>{widths[2]}}  "
-            f"{size:<{widths[3]}}  {weights}"
+            f"{macs:>{widths[3]}}  {size:<{widths[4]}}  {weights}"
         )
     print("`--weights random` and `--weights FILE.pth` work with each of them.")
 
 
 def _print_result(result: "ExportResult") -> None:
     parity = result.parity
-    batch_sizes = " and ".join(map(str, parity.batch_sizes))
+    *others, last = map(str, parity.batch_sizes)
+    batch_sizes = f"{', '.join(others)} and {last}"
     print(f"weights  {_describe(result.card.weights)}")
     print(
         f"parity   at most {parity.max_relative:.1e} of the outputs' spread away from PyTorch, "
         f"at batch sizes {batch_sizes} (limit {parity.limit:.0e})"
+    )
+    print(
+        f"graph    {result.nodes} nodes of the {result.nodes_before} that PyTorch's exporter wrote"
     )
     print(
         f"written  {result.path}: {result.file_bytes:,} bytes, {result.parameters:,} parameters, "
@@ -121,9 +216,13 @@ def _by(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
+def _bar() -> Progress:
+    console = Console(stderr=True)
+    return Progress(console=console, transient=True, disable=not console.is_terminal)
+
+
 @contextmanager
 def _training_bar() -> Iterator["OnProgress"]:
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with _bar() as bar:
         task = bar.add_task("training", total=None, visible=False)
         yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)

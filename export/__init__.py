@@ -1,24 +1,38 @@
 """PyTorch networks become ONNX files that describe themselves: the only package that uses torch."""
 
-from convlens.export.architectures import ARCHITECTURES, Architecture, find_architecture
+from convlens.export.architecture import Architecture, Cost, DefaultWeights
+from convlens.export.architectures import ARCHITECTURES, find_architecture
 from convlens.export.errors import (
     ConversionError,
     ExportError,
+    ImageSizeError,
     ParityError,
     UnknownArchitectureError,
     WeightsError,
     WriteError,
 )
-from convlens.export.exporter import ExportResult, export_model, export_network
+from convlens.export.exporter import (
+    ExportResult,
+    GraphOptions,
+    export_model,
+    export_network,
+)
 from convlens.export.parity import Parity
-from convlens.export.to_onnx import to_onnx
+from convlens.export.to_onnx import DEFAULT_OPSET, OPSETS, Conversion, to_onnx
 
 __all__ = [
     "ARCHITECTURES",
+    "DEFAULT_OPSET",
+    "OPSETS",
     "Architecture",
+    "Conversion",
     "ConversionError",
+    "Cost",
+    "DefaultWeights",
     "ExportError",
     "ExportResult",
+    "GraphOptions",
+    "ImageSizeError",
     "Parity",
     "ParityError",
     "UnknownArchitectureError",

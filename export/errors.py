@@ -2,6 +2,7 @@
 
 ExportError
 ├── UnknownArchitectureError  no architecture has the name that was asked for
+├── ImageSizeError            the architecture cannot take pictures of the size asked for
 ├── WeightsError              the weights cannot be had, or do not fit the network
 ├── ConversionError           the network cannot be turned into an ONNX graph
 ├── ParityError               the ONNX graph does not compute what the network computes
@@ -15,6 +16,10 @@ class ExportError(Exception):
 
 class UnknownArchitectureError(ExportError):
     """No architecture has the name that was asked for; the text offers near matches."""
+
+
+class ImageSizeError(ExportError):
+    """The architecture cannot take pictures of the size that was asked for."""
 
 
 class WeightsError(ExportError):

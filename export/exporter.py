@@ -9,13 +9,36 @@ import onnx
 from torch import nn
 
 from convlens.analysis.card import ModelCard
+from convlens.export.architecture import Architecture, Progress
 from convlens.export.architectures import find_architecture
 from convlens.export.batch_norm import folded_batch_norm
+from convlens.export.embedding import embed_preprocessing
 from convlens.export.files import require_writable, write_atomically
 from convlens.export.parity import Parity, check_parity, golden
-from convlens.export.to_onnx import to_onnx
-from convlens.export.training import Progress
-from convlens.export.weights import DEFAULT, with_weights
+from convlens.export.to_onnx import DEFAULT_OPSET, Conversion, to_onnx
+from convlens.export.weights import DEFAULT, WeightedNetwork, with_weights
+
+_OTHER_SIZE = 32  # pixels more, at which a dynamic size is tried too: what networks divide by
+
+
+@dataclass(frozen=True)
+class GraphOptions:
+    """What the graph is to be like.
+
+    Attributes:
+        opset: of ONNX.
+        dynamic_size: whether height and width stay open.
+        embed_preprocessing: whether the graph takes the pixels themselves, uint8 in NHWC, and
+            scales, normalises and lays them out.
+    """
+
+    opset: int = DEFAULT_OPSET
+    dynamic_size: bool = False
+    embed_preprocessing: bool = False
+
+    def as_json(self) -> dict[str, int | bool]:
+        """As the model card's part on the export states it."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -27,6 +50,8 @@ class ExportResult:
         file_bytes: its size.
         parameters: the learnable ones of the network.
         input_shape: (channels, height, width) of one picture.
+        nodes_before: of the graph as PyTorch's exporter writes it.
+        nodes: of the graph in the file.
         parity: how far the file is from PyTorch.
         card: what the file says of itself.
     """
@@ -35,6 +60,8 @@ class ExportResult:
     file_bytes: int
     parameters: int
     input_shape: tuple[int, ...]
+    nodes_before: int
+    nodes: int
     parity: Parity
     card: ModelCard
 
@@ -45,37 +72,60 @@ def export_model(
     *,
     weights: str = DEFAULT,
     seed: int = 0,
+    image_size: int | None = None,
+    options: GraphOptions | None = None,
     progress: Progress = lambda _done, _total: None,
 ) -> ExportResult:
     """Export an architecture by its name into a self-describing ONNX file.
 
     Args:
-        name: one of `ARCHITECTURES`.
+        name: one of `ARCHITECTURES`, or `package.module:function` of the user's own.
         path: of the file; one that exists is replaced once the new one is complete and proven.
-        weights: "default", "random", or the path of a state dict that `torch.save` wrote.
+        weights: "default", "random", or the path of a state dict that `torch.save` or safetensors
+            wrote.
         seed: of the initialisation, and of the training where there is one.
+        image_size: height and width of the input in pixels; the architecture's own if None.
+        options: what the graph is to be like.
         progress: called with (done, total) while a network is trained.
 
     Raises:
         UnknownArchitectureError: no architecture has that name.
+        ImageSizeError: the architecture cannot take pictures of that size.
         WeightsError: the weights cannot be had, or do not fit the network.
+        ConversionError: the network cannot be turned into such a graph.
         ParityError: the file would not compute what PyTorch computes.
         WriteError: the file cannot be written.
     """
     architecture = find_architecture(name)
+    if image_size is not None:
+        architecture = architecture.at_image_size(image_size)
     require_writable(path)
     weighted = with_weights(architecture, weights, seed, progress)
+    return export_weighted(architecture, weighted, path, options)
+
+
+def export_weighted(
+    architecture: Architecture,
+    weighted: WeightedNetwork,
+    path: Path,
+    options: GraphOptions | None = None,
+) -> ExportResult:
+    """Export an architecture's network, which has its weights already; see `export_model`."""
     card = ModelCard(
         preprocessing=architecture.preprocessing,
-        labels=architecture.labels,
+        labels=architecture.labels or None,
         weights=weighted.provenance,
-        model={"name": name, "family": architecture.family},
+        model={"name": architecture.name, "family": architecture.family},
     )
-    return export_network(weighted.network, architecture.input_shape, path, card)
+    return export_network(weighted.network, architecture.input_shape, path, card, options)
 
 
 def export_network(
-    network: nn.Module, input_shape: tuple[int, int, int], path: Path, card: ModelCard
+    network: nn.Module,
+    input_shape: tuple[int, int, int],
+    path: Path,
+    card: ModelCard,
+    options: GraphOptions | None = None,
 ) -> ExportResult:
     """Export any network into a self-describing ONNX file, proven equal to PyTorch.
 
@@ -84,15 +134,20 @@ def export_network(
         input_shape: (channels, height, width) of one picture.
         path: of the file.
         card: what is known of the network; what the export itself finds out is added.
+        options: what the graph is to be like.
 
     Raises:
-        ConversionError: the network cannot be turned into an ONNX graph.
+        ConversionError: the network cannot be turned into such a graph.
         ParityError: the file would not compute what PyTorch computes.
         WriteError: the file cannot be written.
     """
+    options = options or GraphOptions()
     network.eval()
-    model = to_onnx(network, input_shape)
-    parity = check_parity(network, model.SerializeToString(), input_shape)
+    conversion = to_onnx(
+        network, input_shape, opset=options.opset, dynamic_size=options.dynamic_size
+    )
+    parity = _prove(network, conversion, input_shape, options)
+    model = conversion.model
     complete = replace(
         card,
         model={
@@ -104,8 +159,10 @@ def export_network(
         },
         parity=asdict(parity),
         golden=golden(network, input_shape),
-        export=_circumstances(model),
+        export=_circumstances(options),
     )
+    if options.embed_preprocessing:
+        complete = embed_preprocessing(model, complete)
     metadata = complete.to_metadata()
     onnx.helper.set_model_props(model, metadata)
     content = model.SerializeToString(deterministic=True)
@@ -115,16 +172,30 @@ def export_network(
         file_bytes=len(content),
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         input_shape=input_shape,
+        nodes_before=conversion.nodes_before,
+        nodes=len(model.graph.node),
         parity=parity,
         card=ModelCard.from_metadata(metadata),
     )
 
 
-def _circumstances(model: onnx.ModelProto) -> dict[str, str | int]:
+def _prove(
+    network: nn.Module,
+    conversion: Conversion,
+    input_shape: tuple[int, int, int],
+    options: GraphOptions,
+) -> Parity:
+    channels, height, width = input_shape
+    shapes = [input_shape]
+    if options.dynamic_size:
+        shapes.append((channels, height + _OTHER_SIZE, width + 2 * _OTHER_SIZE))
+    return check_parity(network, conversion.model.SerializeToString(), *shapes)
+
+
+def _circumstances(options: GraphOptions) -> dict[str, str | int | bool]:
     packages = ("convlens", "torch", "torchvision", "onnx")
-    (opset,) = (entry.version for entry in model.opset_import if entry.domain == "")
     return {
         **{package: version(package) for package in packages},
-        "opset": opset,
+        **options.as_json(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -21,10 +21,12 @@ def name_after_modules(model: ir.Model) -> None:
     seen: Counter[str] = Counter()
     for node in model.graph:
         scopes = _list(node, NAME_SCOPES)
+        if node.op_type == "MatMul" and len(scopes) > 1:
+            _name_unnamed(node, 1, f"{scopes[-2]}.weight")
         owner = _weight_owner(node)
         if owner is not None:
             node.metadata_props[NAME_SCOPES] = repr([*scopes[:-2], owner, *scopes[-1:]])
-            _name_folded_bias(node, owner)
+            _name_unnamed(node, 2, f"{owner}.bias")
         name = owner or _module_or_operator(node, scopes[-2] if len(scopes) > 1 else "")
         count = seen[name]
         seen[name] += 1
@@ -41,10 +43,13 @@ def _weight_owner(node: ir.Node) -> str | None:
     return owner if leaf == "weight" and owner else None
 
 
-def _name_folded_bias(node: ir.Node, owner: str) -> None:
-    for value in node.inputs[2:3]:
-        if value is not None and value.name == f"{owner}.weight_bias":
-            value.name = f"{owner}.bias"
+def _name_unnamed(node: ir.Node, index: int, name: str) -> None:
+    """Name an initializer that a pass has made: a transposed weight, a folded BatchNorm's bias."""
+    for value in node.inputs[index : index + 1]:
+        if value is None or not value.is_initializer():
+            continue
+        if "." not in (value.name or "") or value.name == f"{name.removesuffix('bias')}weight_bias":
+            value.name = name
 
 
 def _module_or_operator(node: ir.Node, module: str) -> str:

@@ -1,6 +1,7 @@
-"""Does the ONNX graph compute what the network computes? Measured on seeded noise."""
+"""Does the ONNX graph compute what the network computes? Measured on photographs and on noise."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,13 @@ from torch import nn
 
 from convlens.analysis.card import Golden, golden_input, relative_deviation
 from convlens.export.errors import ParityError
+from convlens.export.photographs import photograph_input
 
 # onnxruntime reads it when it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
-BATCH_SIZES = (1, 3)
+BATCH_SIZES = (1, 2, 8)
 LIMIT = 1e-4  # of the outputs' spread
 _GOLDEN_BATCH = 2
 _GOLDEN_SEED = 0
@@ -31,52 +33,64 @@ class Parity:
     Attributes:
         max_relative: relative to the spread (max - min) of a batch's outputs.
         max_absolute: in the outputs' own unit.
-        batch_sizes: of the inputs compared.
+        top1_agreement: the share of the pictures whose largest output is the same.
+        batch_sizes: of the inputs compared, each once of photographs and once of noise.
         limit: what `max_relative` had to stay within.
         runtime: what the network was compared with.
     """
 
     max_relative: float
     max_absolute: float
+    top1_agreement: float
     batch_sizes: tuple[int, ...]
     limit: float
     runtime: str
 
 
-def check_parity(network: nn.Module, model: bytes, input_shape: tuple[int, ...]) -> Parity:
-    """Compare a network with the ONNX model made of it, on standard normal inputs.
+def check_parity(network: nn.Module, model: bytes, *input_shapes: tuple[int, ...]) -> Parity:
+    """Compare a network with the ONNX model made of it, on photographs and standard normal noise.
 
     Args:
         network: in evaluation mode.
         model: a serialised ONNX model.
-        input_shape: of one picture, without the batch.
+        input_shapes: of one picture, without the batch; several where the size is dynamic.
 
     Raises:
-        ParityError: an output differs by more than 1e-4 of the outputs' spread, or in its shape.
+        ParityError: an output differs by more than 1e-4 of the outputs' spread, or in its shape,
+            or another class comes first.
     """
-    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = open_session(model)
     relative = absolute = 0.0
-    for batch_size in BATCH_SIZES:
-        inputs = golden_input(batch_size, (batch_size, *input_shape))
+    for kind, inputs in _trials(input_shapes):
         expected = torch_outputs(network, inputs)
-        (actual,) = session.run(None, {session.get_inputs()[0].name: inputs})
+        actual = run(session, inputs)
         deviation = relative_deviation(actual, expected)
         if not deviation <= LIMIT:
             raise ParityError(
-                f"at batch size {batch_size} the ONNX graph differs from PyTorch by "
+                f"at batch size {len(inputs)}, on {kind}, the ONNX graph differs from PyTorch by "
                 f"{deviation:.1e} of the outputs' spread (limit {LIMIT:.0e})"
+            )
+        if not np.array_equal(actual.argmax(axis=1), expected.argmax(axis=1)):
+            raise ParityError(
+                f"at batch size {len(inputs)}, on {kind}, the ONNX graph puts another class first "
+                "than PyTorch"
             )
         relative = max(relative, deviation)
         absolute = max(absolute, float(np.abs(actual - expected).max()))
-    return Parity(relative, absolute, BATCH_SIZES, LIMIT, f"onnxruntime {ort.__version__}, CPU")
+    runtime = f"onnxruntime {ort.__version__}, CPU"
+    return Parity(relative, absolute, 1.0, BATCH_SIZES, LIMIT, runtime)
 
 
 def golden(network: nn.Module, input_shape: tuple[int, ...]) -> Golden:
     """What a server has to compute from a seeded batch of two before it is called ready."""
-    shape = (_GOLDEN_BATCH, *input_shape)
-    outputs = torch_outputs(network, golden_input(_GOLDEN_SEED, shape))
+    inputs = golden_input(_GOLDEN_SEED, (_GOLDEN_BATCH, *input_shape))
+    return golden_of(torch_outputs(network, inputs), inputs.shape, _GOLDEN_TOLERANCE)
+
+
+def golden_of(outputs: NDArray[Any], shape: tuple[int, ...], tolerance: float) -> Golden:
+    """State outputs that were computed from the golden input of that shape."""
     rows = (tuple(float(f"{value:.{_GOLDEN_DIGITS}g}") for value in row) for row in outputs)
-    return Golden(_GOLDEN_SEED, shape, tuple(rows), _GOLDEN_TOLERANCE)
+    return Golden(_GOLDEN_SEED, shape, tuple(rows), tolerance)
 
 
 @torch.no_grad()
@@ -84,3 +98,21 @@ def torch_outputs(network: nn.Module, inputs: NDArray[np.float32]) -> NDArray[An
     """Run a network: (batch, *input_shape) in, its only output out."""
     outputs: NDArray[Any] = network(torch.from_numpy(inputs)).numpy()
     return outputs
+
+
+def open_session(model: bytes) -> ort.InferenceSession:
+    """A session on the CPU for a serialised model."""
+    return ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+
+
+def run(session: ort.InferenceSession, inputs: NDArray[Any]) -> NDArray[Any]:
+    """The only output of a session with one input."""
+    (outputs,) = session.run(None, {session.get_inputs()[0].name: inputs})
+    return np.asarray(outputs)
+
+
+def _trials(input_shapes: tuple[tuple[int, ...], ...]) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    for shape in input_shapes:
+        for batch_size in BATCH_SIZES:
+            yield "photographs", photograph_input(batch_size, shape, seed=batch_size)
+            yield "noise", golden_input(batch_size, (batch_size, *shape))

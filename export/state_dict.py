@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from convlens.export.errors import WeightsError
@@ -14,22 +16,34 @@ _KEYS_SHOWN = 5
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a file that `torch.save` wrote of a network's state dict.
+    """Read a network's state dict from a file of `torch.save`, or of safetensors by its suffix.
 
     Raises:
         WeightsError: it is missing, or not a state dict.
     """
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
-    except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"{path} is not a file of weights that torch.save wrote") from error
     if not isinstance(content, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
     ):
         raise WeightsError(f"{path} holds no state dict: names mapped to tensors")
     return dict(content)
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"{path} is not a file of weights that torch.save wrote") from error
+
+
+def _read_safetensors(path: Path) -> Mapping[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is not a safetensors file: {error}") from error
 
 
 def load_exactly(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

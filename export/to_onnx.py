@@ -1,56 +1,151 @@
 """PyTorch network -> clean ONNX graph: one input, one output, a dynamic batch, readable names."""
 
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import onnx
 import onnx_ir as ir
 import torch
 from torch import nn
+from torch.nn.functional import adaptive_avg_pool2d
+from torch.overrides import TorchFunctionMode
 
+from convlens.export.clean_graph import clean_graph
 from convlens.export.errors import ConversionError
 from convlens.export.node_names import NAME_SCOPES, name_after_modules
 
 INPUT = "input"
 OUTPUT = "logits"
-BATCH = "batch"
+BATCH, HEIGHT, WIDTH = "batch", "height", "width"
+# What PyTorch's exporter has operators for, and what onnxruntime runs.
+OPSETS = range(18, 24)
+DEFAULT_OPSET = 20  # the first with Gelu
 
 
-def to_onnx(network: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:
+@dataclass(frozen=True)
+class Conversion:
+    """A graph, and how much of it there was before it was cleaned.
+
+    Attributes:
+        model: it passes onnx's checker in full mode.
+        nodes_before: of the graph as PyTorch's exporter writes it.
+    """
+
+    model: onnx.ModelProto
+    nodes_before: int
+
+    @property
+    def nodes(self) -> int:
+        """Of the clean graph."""
+        return len(self.model.graph.node)
+
+
+def to_onnx(
+    network: nn.Module,
+    input_shape: tuple[int, ...],
+    *,
+    opset: int = DEFAULT_OPSET,
+    dynamic_size: bool = False,
+) -> Conversion:
     """Convert a network to an ONNX model that onnx's checker passes in full mode.
 
     Args:
         network: takes one tensor and gives one; its BatchNorms are folded into the convolutions.
         input_shape: of one picture, without the batch.
+        opset: one of `OPSETS`.
+        dynamic_size: whether height and width stay open, which a network must allow: its pooling
+            before the last layer must be global.
 
     Returns:
         A model with the input `input`, the output `logits` and a symbolic dimension `batch`; each
         node is named after its module and carries nothing of the machine that it was made on.
 
     Raises:
-        ConversionError: PyTorch's exporter cannot follow the network.
+        ConversionError: PyTorch's exporter cannot follow the network, it does not allow a dynamic
+            size, or the opset is not one of `OPSETS`.
     """
+    if opset not in OPSETS:
+        raise ConversionError(f"opset {opset} is not one of {OPSETS[0]} to {OPSETS[-1]}")
+    symbols = {0: torch.export.Dim(BATCH)}
+    if dynamic_size:
+        _require_global_pooling(network)
+        symbols |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     # A batch of one would be taken for a constant.
     example = torch.zeros(2, *input_shape)
     try:
-        program = torch.onnx.export(
-            network.eval(),
-            (example,),
-            dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim(BATCH)},),
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            verbose=False,
-        )
+        with _PoolingAsMean():
+            program = torch.onnx.export(
+                network.eval(),
+                (example,),
+                dynamo=True,
+                dynamic_shapes=(symbols,),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                opset_version=opset,
+                optimize=False,
+                verbose=False,
+            )
     except torch.onnx.OnnxExporterError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise ConversionError(
             f"PyTorch cannot export {type(network).__name__}: {reason}"
         ) from error
     assert program is not None
-    model = program.model
+    nodes_before = len(program.model.graph)
+    model = clean_graph(program.model)
     name_after_modules(model)
+    if dynamic_size:
+        _name_spatial_dimensions(model)
     _forget_origins(model)
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto, full_check=True)
-    return proto
+    return Conversion(proto, nodes_before)
+
+
+class _PoolingAsMean(TorchFunctionMode):
+    """Traces global average pooling as the mean that it is.
+
+    PyTorch decomposes it into a strided view where the map's channels are the last axis in memory,
+    as in ConvNeXt, and the exporter spells that view out by Shape, Range and Gather.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is adaptive_avg_pool2d:
+            maps, output_size = (*args, *(kwargs or {}).values())
+            if _is_global(output_size):
+                return maps.mean(dim=(-2, -1), keepdim=True)
+        return func(*args, **(kwargs or {}))
+
+
+def _is_global(output_size: Any) -> bool:
+    return output_size in (1, (1, 1), [1, 1])
+
+
+def _require_global_pooling(network: nn.Module) -> None:
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.AdaptiveAvgPool2d) and not _is_global(layer.output_size):
+            raise ConversionError(
+                f"{type(network).__name__} does not allow a dynamic size: its layer {name} pools "
+                f"to {layer.output_size}"
+            )
+
+
+def _name_spatial_dimensions(model: ir.Model) -> None:
+    """Call the input's open dimensions height and width, and forget the sizes derived from them."""
+    (picture,) = model.graph.inputs
+    assert picture.shape is not None
+    picture.shape = ir.Shape([BATCH, picture.shape[1], HEIGHT, WIDTH])
+    for node in model.graph:
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.shape = None
 
 
 def _forget_origins(model: ir.Model) -> None:

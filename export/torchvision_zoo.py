@@ -1,6 +1,6 @@
-"""Torchvision's registry: its networks, its published weights, and what it says of them."""
+"""Torchvision's registry: its classifiers, its published weights, and what it says of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import redirect_stderr
 from io import StringIO
 from typing import Any
@@ -9,36 +9,37 @@ import torchvision
 from torch import nn
 
 from convlens.analysis.card import Preprocessing
+from convlens.export.architecture import Architecture, Cost, DefaultWeights, Progress
 from convlens.export.errors import WeightsError
 from convlens.export.state_dict import load_exactly
 
+# How torchvision's names begin, the longer beginning first, and what the line is called.
+_FAMILIES = {
+    "alexnet": "AlexNet",
+    "vgg": "VGG",
+    "resnext": "ResNeXt",
+    "resnet": "ResNet",
+    "wide_resnet": "Wide ResNet",
+    "efficientnet_v2": "EfficientNetV2",
+    "efficientnet": "EfficientNet",
+    "convnext": "ConvNeXt",
+}
+_DATASET = "ImageNet-1K"
 
-def builder(name: str) -> Callable[[], nn.Module]:
-    """What builds the network of that name, freshly initialised."""
-    build: Callable[[], nn.Module] = torchvision.models.get_model_builder(name)
-    return build
 
-
-def preprocessing(name: str) -> Preprocessing:
-    """How the published weights of that network want their pictures."""
-    transforms: Any = _published(name).transforms()
-    (resize,), (crop,) = transforms.resize_size, transforms.crop_size
-    return Preprocessing(
-        color="RGB",
-        resize=resize,
-        interpolation=transforms.interpolation.value,
-        antialias=transforms.antialias,
-        crop=(crop, crop),
-        scale=1 / 255,
-        mean=tuple(transforms.mean),
-        std=tuple(transforms.std),
-        layout="NCHW",
+def torchvision_architectures() -> tuple[Architecture, ...]:
+    """Every classifier of the families above that this release of torchvision can build."""
+    return tuple(
+        _architecture(name, family)
+        for prefix, family in _FAMILIES.items()
+        for name in _in_order_of_size(_classifiers())
+        if _family_prefix(name) == prefix
     )
 
 
-def labels(name: str) -> tuple[str, ...]:
-    """The names of the classes that the published weights of that network tell apart."""
-    return tuple(_published(name).meta["categories"])
+def imagenet_labels() -> tuple[str, ...]:
+    """The names of ImageNet's thousand classes."""
+    return tuple(_published("resnet18").meta["categories"])
 
 
 def load_published_weights(name: str, network: nn.Module) -> Mapping[str, Any]:
@@ -61,16 +62,65 @@ def load_published_weights(name: str, network: nn.Module) -> Mapping[str, Any]:
             f"random weights need no download"
         ) from error
     load_exactly(network, state, f"torchvision's {weights}")
-    ((dataset, metrics),) = weights.meta["_metrics"].items()
+    metrics = weights.meta["_metrics"][_DATASET]
     return {
         "origin": "torchvision",
-        "dataset": dataset,
+        "dataset": _DATASET,
         "accuracy": {
             "top1": round(metrics["acc@1"] / 100, 5),
             "top5": round(metrics["acc@5"] / 100, 5),
         },
         "source": f"torchvision {weights}",
     }
+
+
+def _architecture(name: str, family: str) -> Architecture:
+    weights = _published(name)
+
+    def load(network: nn.Module, _seed: int, _progress: Progress) -> Mapping[str, Any]:
+        return load_published_weights(name, network)
+
+    return Architecture(
+        name=name,
+        family=family,
+        build=torchvision.models.get_model_builder(name),
+        preprocessing=_preprocessing(weights),
+        labels=tuple(weights.meta["categories"]),
+        default_weights=DefaultWeights(f"torchvision's {weights.name}", load, pretrained=True),
+        published_cost=Cost(
+            parameters=weights.meta["num_params"], macs=round(weights.meta["_ops"] * 1e9)
+        ),
+    )
+
+
+def _preprocessing(weights: Any) -> Preprocessing:
+    """How the published weights want their pictures."""
+    transforms = weights.transforms()
+    (resize,), (crop,) = transforms.resize_size, transforms.crop_size
+    return Preprocessing(
+        color="RGB",
+        resize=resize,
+        interpolation=transforms.interpolation.value,
+        antialias=transforms.antialias,
+        crop=(crop, crop),
+        scale=1 / 255,
+        mean=tuple(transforms.mean),
+        std=tuple(transforms.std),
+        layout="NCHW",
+    )
+
+
+def _classifiers() -> list[str]:
+    # Only this module's own: detection, segmentation and quantisation have modules of their own.
+    return list(torchvision.models.list_models(module=torchvision.models))
+
+
+def _in_order_of_size(names: list[str]) -> list[str]:
+    return sorted(names, key=lambda name: _published(name).meta["num_params"])
+
+
+def _family_prefix(name: str) -> str | None:
+    return next((prefix for prefix in _FAMILIES if name.startswith(prefix)), None)
 
 
 def _published(name: str) -> Any:

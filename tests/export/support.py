@@ -13,7 +13,8 @@ from torch import nn
 from torchvision.transforms.functional import center_crop
 
 from convlens.analysis.card import Preprocessing
-from convlens.export import ExportResult, export_model, find_architecture
+from convlens.export import ExportResult, find_architecture
+from convlens.export.exporter import export_weighted
 from convlens.export.weights import with_weights
 
 Run = Callable[[NDArray[np.float32]], NDArray[Any]]
@@ -29,8 +30,10 @@ class Exported:
 
 
 def export(name: str, weights: str, folder: Path) -> Exported:
-    result = export_model(name, folder / f"{name}.onnx", weights=weights)
-    return Exported(result, build(name, weights), runner(result.path))
+    architecture = find_architecture(name)
+    weighted = with_weights(architecture, weights, 0, lambda _done, _total: None)
+    result = export_weighted(architecture, weighted, folder / f"{name}.onnx")
+    return Exported(result, weighted.network, runner(result.path))
 
 
 def build(name: str, weights: str, seed: int = 0) -> nn.Module:

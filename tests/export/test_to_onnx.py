@@ -69,14 +69,14 @@ def test_a_convolution_equals_scipys_correlation() -> None:
     network = nn.Conv2d(1, 1, 3, bias=False)
     with torch.no_grad():
         network.weight.copy_(torch.from_numpy(kernel))
-    run = runner(to_onnx(network, (1, 5, 5)).SerializeToString())
+    run = runner(to_onnx(network, (1, 5, 5)).model.SerializeToString())
     np.testing.assert_array_equal(
         run(picture[np.newaxis, np.newaxis])[0, 0], correlate2d(picture, kernel, mode="valid")
     )
 
 
 def test_a_padded_convolution_keeps_the_size_and_has_448_parameters() -> None:
-    model = to_onnx(nn.Conv2d(3, 16, 3, stride=1, padding=1), (3, 32, 32))
+    model = to_onnx(nn.Conv2d(3, 16, 3, stride=1, padding=1), (3, 32, 32)).model
     output = runner(model.SerializeToString())(np.zeros((1, 3, 32, 32), dtype=np.float32))
     assert output.shape == (1, 16, 32, 32)
     assert sum(np.prod(tensor.dims) for tensor in model.graph.initializer) == 448

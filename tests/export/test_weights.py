@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from convlens.export import WeightsError, find_architecture
 from convlens.export.lenet5 import LeNet5
@@ -27,6 +28,20 @@ def test_a_state_dict_of_ones_own_is_loaded_and_called_by_its_name_and_digest(
     assert torch.equal(weighted.network.state_dict()["f6.weight"], own.f6.weight)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert weighted.provenance == {"origin": "file", "source": "mine.pth", "sha256": digest}
+
+
+def test_a_safetensors_file_is_loaded(tmp_path: Path) -> None:
+    own = LeNet5()
+    save_file(own.state_dict(), tmp_path / "mine.safetensors")
+    weighted = _load(tmp_path / "mine.safetensors")
+    assert torch.equal(weighted.network.state_dict()["f6.weight"], own.f6.weight)
+    assert weighted.provenance["source"] == "mine.safetensors"
+
+
+def test_a_broken_safetensors_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "broken.safetensors").write_bytes(b"\xff" * 20)
+    with pytest.raises(WeightsError, match="is not a safetensors file"):
+        _load(tmp_path / "broken.safetensors")
 
 
 def test_missing_unexpected_and_misshapen_keys_are_listed_in_one_line(tmp_path: Path) -> None:

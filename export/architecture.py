@@ -1,0 +1,125 @@
+"""A network that can be exported, with all that its file will say of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from convlens.analysis.card import Preprocessing
+from convlens.export.errors import ImageSizeError
+
+Progress = Callable[[int, int], None]  # (done, in all)
+
+
+@dataclass(frozen=True)
+class DefaultWeights:
+    """The weights that an architecture gets when no others are asked for.
+
+    Attributes:
+        summary: where they come from, in a few words.
+        load: fills a freshly initialised network in place, given a seed and where to report
+            progress; returns what the model card says of the weights.
+        pretrained: whether they were learnt from photographs, so that another head can be trained
+            on top of them.
+    """
+
+    summary: str
+    load: Callable[[nn.Module, int, Progress], Mapping[str, Any]]
+    pretrained: bool = False
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one picture costs a network.
+
+    Attributes:
+        parameters: the learnable ones.
+        macs: multiply-accumulates of convolutions and matrix products, biases left out.
+    """
+
+    parameters: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network that can be exported by name.
+
+    Attributes:
+        name: what it is asked for by.
+        family: the line of networks to which it belongs.
+        build: makes the network, freshly initialised from torch's global seed.
+        preprocessing: how a picture becomes its input.
+        labels: of its classes, by index; empty where nobody has named them.
+        default_weights: where its weights come from unless the user says otherwise.
+        published_cost: at its own image size, where its authors state it.
+    """
+
+    name: str
+    family: str
+    build: Callable[[], nn.Module]
+    preprocessing: Preprocessing
+    labels: tuple[str, ...]
+    default_weights: DefaultWeights
+    published_cost: Cost | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one picture."""
+        return (self.preprocessing.channels, *self.preprocessing.size)
+
+    @property
+    def cost(self) -> Cost:
+        """As published, or else counted."""
+        return self.published_cost or self.count_cost()
+
+    def count_cost(self) -> Cost:
+        """Count parameters and MACs by a run of the network that computes no values.
+
+        Raises:
+            ImageSizeError: the network cannot take pictures of this size.
+        """
+        with torch.device("meta"):
+            network = self.build().eval()
+            picture = torch.zeros(1, *self.input_shape)
+        try:
+            with torch.no_grad(), FlopCounterMode(display=False) as counter:
+                network(picture)
+        except RuntimeError as error:
+            height, width = self.preprocessing.size
+            reason = str(error).strip().splitlines()[0]
+            raise ImageSizeError(
+                f"{self.name} cannot take pictures of {height}x{width}: {reason}"
+            ) from error
+        return Cost(
+            parameters=sum(parameter.numel() for parameter in network.parameters()),
+            macs=counter.get_total_flops() // 2,
+        )
+
+    def at_image_size(self, size: int) -> "Architecture":
+        """The same architecture for square pictures of another size, resized in proportion.
+
+        Args:
+            size: height and width of the input, in pixels.
+
+        Raises:
+            ImageSizeError: the network cannot take pictures of this size.
+        """
+        how = self.preprocessing
+        # As much of the picture as before stays outside the crop.
+        resize = (
+            round(how.resize * size / min(how.size))
+            if isinstance(how.resize, int)
+            else (size, size)
+        )
+        crop = None if how.crop is None else (size, size)
+        resized = replace(
+            self,
+            preprocessing=replace(how, resize=resize, crop=crop),
+            published_cost=None,
+        )
+        resized.count_cost()
+        return resized
