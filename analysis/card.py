@@ -63,6 +63,11 @@ class Preprocessing:
         assert isinstance(self.resize, tuple)  # from_json refuses a shorter side without a crop
         return self.resize
 
+    @property
+    def keeps_pixels(self) -> bool:
+        """Whether the values are the pixels themselves: the graph normalises them."""
+        return self.scale == 1.0 and set(self.mean) == {0.0} and set(self.std) == {1.0}
+
     @classmethod
     def from_json(cls, value: Any) -> "Preprocessing":
         """Read the value of ``convlens.preprocessing``.

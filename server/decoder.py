@@ -10,7 +10,7 @@ import numpy as np
 
 from convlens.analysis.card import Preprocessing
 from convlens.server.errors import DeadlineExceededError, InvalidPictureError
-from convlens.server.picture import FloatArray, to_input
+from convlens.server.picture import FloatArray, PixelArray, to_input, to_pixels
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Decoded:
         seconds: from then until the last one was done.
     """
 
-    tensor: FloatArray
+    tensor: FloatArray | PixelArray
     wait_seconds: float
     seconds: float
 
@@ -33,14 +33,21 @@ class Decoder:
 
     Args:
         preprocessing: of the model.
+        normalised: whether the model takes values, or else the pixels themselves.
         max_pixels: the most that a picture's header may announce.
         threads: that do it.
     """
 
     def __init__(
-        self, preprocessing: Preprocessing, max_pixels: int, threads: ThreadPoolExecutor
+        self,
+        preprocessing: Preprocessing,
+        max_pixels: int,
+        threads: ThreadPoolExecutor,
+        *,
+        normalised: bool = True,
     ) -> None:
         self._preprocessing = preprocessing
+        self._prepare = to_input if normalised else to_pixels
         self._max_pixels = max_pixels
         self._threads = threads
 
@@ -92,5 +99,5 @@ class Decoder:
         start = time.monotonic()
         if start >= deadline:
             raise DeadlineExceededError("the deadline passed before the picture was decoded")
-        tensor = to_input(picture, self._preprocessing, self._max_pixels)
+        tensor = self._prepare(picture, self._preprocessing, self._max_pixels)
         return Decoded(tensor[None], start - arrived, time.monotonic() - start)

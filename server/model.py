@@ -134,8 +134,11 @@ def _check_input(session: Any, preprocessing: Preprocessing) -> None:
     inputs = session.get_inputs()
     if len(inputs) != 1:
         raise ModelLoadError(f"a model of pictures has one input; this one has {len(inputs)}")
-    if inputs[0].type != "tensor(float)":
-        raise ModelLoadError(f"its input must be tensor(float), is {inputs[0].type}")
+    wanted = "tensor(float)"
+    if preprocessing.keeps_pixels and inputs[0].type == "tensor(uint8)":
+        wanted = "tensor(uint8)"
+    if inputs[0].type != wanted:
+        raise ModelLoadError(f"its input must be {wanted}, is {inputs[0].type}")
     promised = _picture_shape(preprocessing)
     entries = inputs[0].shape[1:]
     if len(entries) != 3 or any(

@@ -12,10 +12,11 @@ from convlens.server.errors import InvalidPictureError
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 FloatArray = np.ndarray[Any, np.dtype[np.float32]]
+PixelArray = np.ndarray[Any, np.dtype[np.uint8]]
 
 
-def to_input(data: bytes, preprocessing: Preprocessing, max_pixels: int) -> FloatArray:
-    """Decode, convert, resize, crop and normalise one picture.
+def to_pixels(data: bytes, preprocessing: Preprocessing, max_pixels: int) -> PixelArray:
+    """Decode, convert, resize and crop one picture; the graph does the rest.
 
     Args:
         data: an encoded picture in one of `FORMATS`.
@@ -28,10 +29,15 @@ def to_input(data: bytes, preprocessing: Preprocessing, max_pixels: int) -> Floa
     Raises:
         InvalidPictureError: not a picture, a truncated one, or one with too many pixels.
     """
-    picture = crop(
-        resize(decode(data, preprocessing.color, max_pixels), preprocessing), preprocessing
-    )
-    return normalise(np.asarray(picture), preprocessing)
+    picture = decode(data, preprocessing.color, max_pixels)
+    pixels = np.asarray(crop(resize(picture, preprocessing), preprocessing))
+    pixels = pixels.reshape(*pixels.shape[:2], preprocessing.channels)
+    return pixels if preprocessing.layout == "NHWC" else pixels.transpose(2, 0, 1)
+
+
+def to_input(data: bytes, preprocessing: Preprocessing, max_pixels: int) -> FloatArray:
+    """The same, normalised: (pixel * scale - mean) / std."""
+    return normalise(to_pixels(data, preprocessing, max_pixels), preprocessing)
 
 
 def decode(data: bytes, color: str, max_pixels: int) -> Image.Image:
@@ -90,24 +96,20 @@ def _margin(length: int, cropped: int) -> int:
     return round((length - cropped) / 2) if cropped <= length else -((cropped - length) // 2)
 
 
-def normalise(
-    pixels: "np.ndarray[Any, np.dtype[np.uint8]]", preprocessing: Preprocessing
-) -> FloatArray:
-    """Compute (pixel * scale - mean) / std and lay the axes out.
+def normalise(pixels: PixelArray, preprocessing: Preprocessing) -> FloatArray:
+    """Compute (pixel * scale - mean) / std.
 
     Args:
-        pixels: (height, width, channels), or (height, width) for one channel.
+        pixels: (channels, height, width), or (height, width, channels) where the layout is NHWC.
         preprocessing: of the model.
 
     Returns:
-        (channels, height, width), or (height, width, channels) where the layout is NHWC.
+        The same shape, contiguous.
     """
-    pixels = pixels.reshape(*pixels.shape[:2], preprocessing.channels)
     std = np.asarray(preprocessing.std, dtype=np.float64)
     factor = (preprocessing.scale / std).astype(np.float32)
     offset = (np.asarray(preprocessing.mean, dtype=np.float64) / std).astype(np.float32)
     if preprocessing.layout == "NCHW":
-        pixels = pixels.transpose(2, 0, 1)
         factor, offset = factor[:, None, None], offset[:, None, None]
     values = np.multiply(pixels, factor, dtype=np.float32, order="C")
     values -= offset

@@ -80,7 +80,14 @@ class ServedModel:
         self.statistics = Statistics()
         preprocessing = model.card.preprocessing
         self._decoder = (
-            Decoder(preprocessing, settings.max_pixels, decoders) if preprocessing else None
+            Decoder(
+                preprocessing,
+                settings.max_pixels,
+                decoders,
+                normalised=model.signature.inputs[0].datatype != "UINT8",
+            )
+            if preprocessing
+            else None
         )
         self._places = Places(settings.queue_size)
         self._row_seconds = 0.0

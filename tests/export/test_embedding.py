@@ -30,7 +30,7 @@ def test_embedded_preprocessing_equals_the_servers_to_the_last_bit(
     pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, how.channels), dtype=np.uint8)
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     (outputs,) = session.run(["logits"], {"input": pixels})
-    expected = np.stack([normalise(picture, how) for picture in pixels])
+    expected = np.stack([normalise(picture, how) for picture in pixels.transpose(0, 3, 1, 2)])
     np.testing.assert_array_equal(outputs, expected.reshape(3, -1))
 
 
