@@ -86,12 +86,12 @@ class Node:
         """The name of the input at `index`; empty where it is left out."""
         return self.inputs[index] if index < len(self.inputs) else ""
 
-    @property
+    @cached_property
     def bodies(self) -> tuple["Graph", ...]:
         """The graphs inside an If, Loop or Scan."""
         return tuple(value for value in self.attributes.values() if isinstance(value, Graph))
 
-    @property
+    @cached_property
     def reads(self) -> tuple[str, ...]:
         """The tensors that it needs: its inputs, and what its bodies take from around them."""
         captured = (name for body in self.bodies for name in body.captured)

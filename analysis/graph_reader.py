@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,6 +95,7 @@ def read_tensor(value: "ValueInfoProto") -> Tensor:
     return Tensor(text(value.name), dtype_name(tensor_type.elem_type), shape)
 
 
+@lru_cache(maxsize=64)
 def dtype_name(data_type: int) -> str:
     """The name of a TensorProto.DataType: "float32" for FLOAT; empty where there is none."""
     from onnx import TensorProto

@@ -36,9 +36,8 @@ class Tensor:
     @property
     def bytes(self) -> int | None:
         """Its size in memory, a symbolic dimension counted as 1; None where not known."""
-        if self.elements is None or not self.dtype:
-            return None
-        return storage_bytes(self.elements, self.dtype)
+        count = self.elements
+        return None if count is None or not self.dtype else storage_bytes(count, self.dtype)
 
 
 Tensors = Mapping[str, Tensor]
@@ -54,6 +53,7 @@ def elements(shape: Iterable[Dim]) -> int:
     return math.prod(dim if isinstance(dim, int) else size_at_one(dim) for dim in shape)
 
 
+@lru_cache(maxsize=4096)  # a network has few dimensions, and asks for each of them often
 def size_at_one(dim: Dim) -> int:
     """The dimension where every symbol is 1, "2*batch" being 2; at least 1 itself."""
     return dim if isinstance(dim, int) else max(evaluate(to_count(dim), {}), 1)
