@@ -18,7 +18,7 @@ from convlens.export.photographs import photograph_input
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
-BATCH_SIZES = (1, 2, 8)
+BATCH_SIZES = (1, 2, 3, 8)
 LIMIT = 1e-4  # of the outputs' spread
 _GOLDEN_BATCH = 2
 _GOLDEN_SEED = 0
