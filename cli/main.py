@@ -15,6 +15,7 @@ from convlens.cli.errors import CommandError
 # command -> (what the list of commands says of it, the extras of which any one is enough)
 COMMANDS = {
     "export": ("turn a PyTorch network into a self-describing ONNX file", ("export",)),
+    "train": ("teach a network pictures of your own, and export it", ("export",)),
     "analyze": ("report every layer of an ONNX file", ()),
     "compare": ("show what differs between two ONNX files, layer by layer", ()),
     "serve": ("serve a folder of ONNX files over gRPC", ("serve", "serve-gpu")),

@@ -7,6 +7,7 @@ from convlens.export.errors import (
     ExportError,
     ImageSizeError,
     ParityError,
+    TrainingError,
     UnknownArchitectureError,
     WeightsError,
     WriteError,
@@ -19,6 +20,7 @@ from convlens.export.exporter import (
 )
 from convlens.export.parity import Parity
 from convlens.export.to_onnx import DEFAULT_OPSET, OPSETS, Conversion, to_onnx
+from convlens.export.trainer import TrainingResult, train_own
 
 __all__ = [
     "ARCHITECTURES",
@@ -35,6 +37,8 @@ __all__ = [
     "ImageSizeError",
     "Parity",
     "ParityError",
+    "TrainingError",
+    "TrainingResult",
     "UnknownArchitectureError",
     "WeightsError",
     "WriteError",
@@ -42,4 +46,5 @@ __all__ = [
     "export_network",
     "find_architecture",
     "to_onnx",
+    "train_own",
 ]

@@ -10,6 +10,7 @@ from sklearn import datasets
 from sklearn.model_selection import train_test_split
 
 from convlens.analysis.card import Preprocessing
+from convlens.export.examples import Examples
 
 DATASET = "scikit-learn's load_digits"
 LABELS = tuple(str(digit) for digit in range(10))
@@ -52,10 +53,11 @@ class Digits:
         """The digits at these positions of this value."""
         return Digits(self.pictures[indices], self.labels[indices], self.indices[indices])
 
-    def inputs(self) -> NDArray[np.float32]:
-        """The pictures as the network takes them: (count, 1, 32, 32)."""
+    def examples(self) -> Examples:
+        """The pictures as the network takes them, (count, 1, 32, 32), with their labels."""
         scaled = self.pictures[:, np.newaxis] * PREPROCESSING.scale
-        return ((scaled - PREPROCESSING.mean[0]) / PREPROCESSING.std[0]).astype(np.float32)
+        inputs = (scaled - PREPROCESSING.mean[0]) / PREPROCESSING.std[0]
+        return Examples(inputs.astype(np.float32), self.labels)
 
 
 def load_digits() -> Digits:

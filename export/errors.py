@@ -4,6 +4,7 @@ ExportError
 ├── UnknownArchitectureError  no architecture has the name that was asked for
 ├── ImageSizeError            the architecture cannot take pictures of the size asked for
 ├── WeightsError              the weights cannot be had, or do not fit the network
+├── TrainingError             nothing can be learnt from the pictures that were given
 ├── ConversionError           the network cannot be turned into an ONNX graph
 ├── ParityError               the ONNX graph does not compute what the network computes
 └── WriteError                the file cannot be written
@@ -24,6 +25,10 @@ class ImageSizeError(ExportError):
 
 class WeightsError(ExportError):
     """The weights cannot be had, or do not fit the network."""
+
+
+class TrainingError(ExportError):
+    """Nothing can be learnt from the pictures that were given, or not by this network."""
 
 
 class ConversionError(ExportError):

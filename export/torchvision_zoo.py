@@ -1,7 +1,7 @@
 """Torchvision's registry: its classifiers, its published weights, and what it says of them."""
 
 from collections.abc import Mapping
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from typing import Any
 
@@ -53,13 +53,14 @@ def load_published_weights(name: str, network: nn.Module) -> Mapping[str, Any]:
     """
     weights = _published(name)
     try:
-        # The loader announces each download on stderr, where a failure has one line to itself.
-        with redirect_stderr(StringIO()):
+        # The loader announces each download, on stdout or stderr by its release: stdout is for
+        # results, and on stderr a failure has one line to itself.
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             state = weights.get_state_dict(progress=False, check_hash=True, map_location="cpu")
     except (OSError, RuntimeError) as error:
         raise WeightsError(
             f"cannot get torchvision's weights {weights} from {weights.url}: {error}; "
-            f"random weights need no download"
+            f"those of efficientnet_lite0 come with its package, and random ones need no download"
         ) from error
     load_exactly(network, state, f"torchvision's {weights}")
     metrics = weights.meta["_metrics"][_DATASET]

@@ -1,5 +1,6 @@
-"""The recipe by which a small network learns the handwritten digits."""
+"""How a network learns from examples, and how well it then knows those it has not seen."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
 from convlens.export.architecture import Progress
-from convlens.export.digits import DATASET, Digits, load_digits, split_digits
+from convlens.export.digits import DATASET, load_digits, split_digits
+from convlens.export.errors import TrainingError
+from convlens.export.examples import Examples
+
+_A_PASS = 256
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,10 @@ class Recipe:
         batch_size: pictures a step.
         peak_learning_rate: of AdamW, on a one-cycle schedule.
         label_smoothing: keeps the probabilities of so small a dataset honest.
-        largest_shift: in pixels, each way: hands do not centre their digits.
+        largest_shift: in pixels, each way: hands do not centre their digits. 0 where the inputs
+            are not pictures.
+        patience: epochs without a better validation loss after which the training stops, where
+            there is a validation part.
     """
 
     epochs: int = 25
@@ -32,6 +40,7 @@ class Recipe:
     peak_learning_rate: float = 4e-3
     label_smoothing: float = 0.05
     largest_shift: int = 3
+    patience: int = 15
 
 
 def train_on_digits(network: nn.Module, seed: int, progress: Progress) -> Mapping[str, Any]:
@@ -45,7 +54,7 @@ def train_on_digits(network: nn.Module, seed: int, progress: Progress) -> Mappin
     Returns:
         What the model card says of the weights, the measured held-out accuracy included.
     """
-    training, held_out = split_digits(load_digits())
+    training, held_out = (part.examples() for part in split_digits(load_digits()))
     train(network, training, Recipe(), seed, progress)
     return {
         "origin": "trained",
@@ -58,40 +67,98 @@ def train_on_digits(network: nn.Module, seed: int, progress: Progress) -> Mappin
 
 
 def train(
-    network: nn.Module, digits: Digits, recipe: Recipe, seed: int, progress: Progress
-) -> None:
-    """Train `network` in place and leave it in evaluation mode; the same seed, the same weights."""
+    network: nn.Module,
+    examples: Examples,
+    recipe: Recipe,
+    seed: int,
+    progress: Progress,
+    validation: Examples | None = None,
+) -> int:
+    """Train `network` in place and leave it in evaluation mode; the same seed, the same weights.
+
+    Args:
+        network: takes the examples' inputs, gives (batch, classes) logits.
+        examples: at least two.
+        recipe: how.
+        seed: of the order and the shifts of the examples.
+        progress: called after each epoch.
+        validation: the network keeps the weights of the epoch whose loss on these was least.
+
+    Returns:
+        How many epochs it took.
+
+    Raises:
+        TrainingError: the loss on the validation part was never a number.
+    """
     generator = torch.Generator().manual_seed(seed)
-    inputs, labels = torch.from_numpy(digits.inputs()), torch.from_numpy(digits.labels)
-    batches = -(-len(digits) // recipe.batch_size)
+    inputs, labels = torch.from_numpy(examples.inputs), torch.from_numpy(examples.labels)
+    # No batch of one, of which BatchNorm could not take the deviation.
+    starts = range(0, len(examples) - 1, recipe.batch_size)
     optimizer = torch.optim.AdamW(network.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.peak_learning_rate, total_steps=recipe.epochs * batches
+        optimizer, recipe.peak_learning_rate, total_steps=recipe.epochs * len(starts)
     )
-    network.train()
+    best = _Best()
+    epoch = 0
     with _one_thread():
-        for epoch in range(recipe.epochs):
-            order = torch.randperm(len(digits), generator=generator)
-            for start in range(0, len(digits), recipe.batch_size):
+        while epoch < recipe.epochs and epoch - best.epoch < recipe.patience:
+            network.train()
+            order = torch.randperm(len(examples), generator=generator)
+            for start in starts:
                 batch = order[start : start + recipe.batch_size]
-                logits = network(_shifted(inputs[batch], recipe.largest_shift, generator))
-                loss = cross_entropy(logits, labels[batch], label_smoothing=recipe.label_smoothing)
+                shifted = _shifted(inputs[batch], recipe.largest_shift, generator)
+                loss = cross_entropy(
+                    network(shifted), labels[batch], label_smoothing=recipe.label_smoothing
+                )
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation
                 optimizer.step()
                 schedule.step()
-            progress(epoch + 1, recipe.epochs)
-    network.eval()
+            epoch += 1
+            network.eval()
+            best = best.or_now(network, epoch, validation)
+            progress(epoch, recipe.epochs)
+    if best.state is None:
+        raise TrainingError("the training diverged: its loss is not a number")
+    network.load_state_dict(best.state)
+    return epoch
 
 
-def held_out_accuracy(network: nn.Module, held_out: Digits) -> float:
-    """The share of the pictures whose largest logit is their label's."""
+def held_out_accuracy(network: nn.Module, held_out: Examples) -> float:
+    """The share of the examples whose largest logit is their label's."""
+    found = compute(network, held_out.inputs).argmax(dim=1).numpy()
+    return round(float(np.mean(found == held_out.labels)), 4)
+
+
+def compute(network: nn.Module, inputs: NDArray[np.float32]) -> Tensor:
+    """What the network gives for all inputs, computed a part at a time."""
     with torch.no_grad():
-        logits: NDArray[np.float32] = network(torch.from_numpy(held_out.inputs())).numpy()
-    return round(float(np.mean(logits.argmax(axis=1) == held_out.labels)), 4)
+        parts = torch.split(torch.from_numpy(inputs), _A_PASS)
+        return torch.cat([network(part) for part in parts])
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The epoch with the least validation loss so far; without a validation part, the latest."""
+
+    epoch: int = 0
+    loss: float = math.inf
+    state: Mapping[str, Tensor] | None = None
+
+    def or_now(self, network: nn.Module, epoch: int, validation: Examples | None) -> "_Best":
+        loss = self.loss
+        if validation is not None:
+            logits = compute(network, validation.inputs)
+            loss = cross_entropy(logits, torch.from_numpy(validation.labels)).item()
+            if not loss < self.loss:
+                return self
+        state = {name: value.clone() for name, value in network.state_dict().items()}
+        return _Best(epoch, loss, state)
 
 
 def _shifted(inputs: Tensor, largest: int, generator: torch.Generator) -> Tensor:
+    if largest == 0:
+        return inputs
     height, width = inputs.shape[2:]
     background = float(inputs.min())
     padded = pad(inputs, (largest,) * 4, value=background)

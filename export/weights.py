@@ -45,9 +45,7 @@ def with_weights(
     Raises:
         WeightsError: the weights cannot be had, or do not fit the network.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = architecture.build().eval()
+    network = build(architecture, seed)
     if weights == DEFAULT:
         provenance = architecture.default_weights.load(network, seed, progress)
     elif weights == RANDOM:
@@ -56,6 +54,13 @@ def with_weights(
     else:
         provenance = _load_file(network, Path(weights))
     return WeightedNetwork(network.eval(), provenance)
+
+
+def build(architecture: Architecture, seed: int) -> nn.Module:
+    """The architecture's network, freshly initialised, in evaluation mode."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return architecture.build().eval()
 
 
 def _load_file(network: nn.Module, path: Path) -> Mapping[str, Any]:

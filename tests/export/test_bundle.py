@@ -17,7 +17,7 @@ def test_the_bundled_model_reaches_the_accuracy_that_it_states() -> None:
     metadata = {entry.key: entry.value for entry in onnx.load(MODEL).metadata_props}
     stated = ModelCard.from_metadata(metadata).weights["accuracy"]["held_out_top1"]
     _, held_out = split_digits(load_digits())
-    correct = runner(MODEL)(held_out.inputs()).argmax(axis=1) == held_out.labels
+    correct = runner(MODEL)(held_out.examples().inputs).argmax(axis=1) == held_out.labels
     assert stated >= 0.98
     assert round(float(correct.mean()), 4) == stated
 
@@ -39,7 +39,7 @@ def test_the_bundled_pictures_are_the_datasets_and_classified_right() -> None:
         with Image.open(_path(label, index)) as bundled:
             assert bundled.mode == "L"
             np.testing.assert_array_equal(np.asarray(bundled), picture)
-    assert runner(MODEL)(digits.inputs()).argmax(axis=1).tolist() == digits.labels.tolist()
+    assert runner(MODEL)(digits.examples().inputs).argmax(axis=1).tolist() == digits.labels.tolist()
 
 
 def _path(label: int, index: int) -> Path:

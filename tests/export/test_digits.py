@@ -30,7 +30,7 @@ def test_digits_are_light_ink_on_a_black_ground() -> None:
 
 def test_the_preprocessing_fits_the_training_pictures() -> None:
     training, _ = split_digits(load_digits())
-    inputs = training.inputs()
+    inputs = training.examples().inputs
     assert inputs.shape == (1437, *(1, *PREPROCESSING.size))
     assert abs(inputs.mean()) < 0.05
     assert abs(inputs.std() - 1) < 0.05

@@ -10,13 +10,13 @@ def _train_briefly(seed: int) -> LeNet5:
     torch.manual_seed(7)
     network = LeNet5()
     training, _ = split_digits(load_digits())
-    train(network, training, Recipe(epochs=1), seed, lambda _done, _total: None)
+    train(network, training.examples(), Recipe(epochs=1), seed, lambda _done, _total: None)
     return network
 
 
 def test_the_recipe_reaches_98_percent_on_the_held_out_part(lenet5: Exported) -> None:
     _, held_out = split_digits(load_digits())
-    assert held_out_accuracy(lenet5.network, held_out) >= 0.98
+    assert held_out_accuracy(lenet5.network, held_out.examples()) >= 0.98
     assert lenet5.result.card.weights["accuracy"]["held_out_top1"] >= 0.98
 
 
@@ -30,7 +30,7 @@ def test_training_reports_each_epoch_and_leaves_the_threads_as_they_were() -> No
     reports: list[tuple[int, int]] = []
     training, _ = split_digits(load_digits())
     threads = torch.get_num_threads()
-    few = training.select(torch.arange(128).numpy())
+    few = training.examples().select(torch.arange(128).numpy())
     train(LeNet5(), few, Recipe(epochs=3), 0, lambda *report: reports.append(report))
     assert reports == [(1, 3), (2, 3), (3, 3)]
     assert torch.get_num_threads() == threads
