@@ -7,6 +7,7 @@ from convlens.export.errors import (
     ExportError,
     ImageSizeError,
     ParityError,
+    PrecisionError,
     UnknownArchitectureError,
     WeightsError,
     WriteError,
@@ -18,12 +19,15 @@ from convlens.export.exporter import (
     export_network,
 )
 from convlens.export.parity import Parity
+from convlens.export.precision import PRECISIONS, Agreement, PrecisionOptions
 from convlens.export.to_onnx import DEFAULT_OPSET, OPSETS, Conversion, to_onnx
 
 __all__ = [
     "ARCHITECTURES",
     "DEFAULT_OPSET",
     "OPSETS",
+    "PRECISIONS",
+    "Agreement",
     "Architecture",
     "Conversion",
     "ConversionError",
@@ -35,6 +39,8 @@ __all__ = [
     "ImageSizeError",
     "Parity",
     "ParityError",
+    "PrecisionError",
+    "PrecisionOptions",
     "UnknownArchitectureError",
     "WeightsError",
     "WriteError",
