@@ -15,7 +15,7 @@ from convlens.cli.arguments import positive
 from convlens.cli.errors import CommandError, UsageError
 
 if TYPE_CHECKING:
-    from convlens.export import ExportResult, GraphOptions
+    from convlens.export import Agreement, ExportResult, GraphOptions, PrecisionOptions
     from convlens.export.architecture import Progress as OnProgress
     from convlens.export.zoo import Outcome
 
@@ -53,6 +53,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="let the graph take uint8 pixels and normalise them itself",
     )
     parser.add_argument(
+        "--precision",
+        choices=("fp32", "fp16", "int8"),
+        default="fp32",
+        help="of weights and of the values between layers; inputs and outputs stay fp32 (fp32)",
+    )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FOLDER",
+        help="pictures to calibrate int8 with; every third one is held out and compared on",
+    )
+    parser.add_argument(
+        "--min-agreement",
+        type=_share,
+        metavar="SHARE",
+        help="of pictures that fp16 or int8 must classify as fp32 does, or no file (default: 0.99)",
+    )
+    parser.add_argument(
         "--all",
         action="store_true",
         help="export every architecture into the folder -o (default: models)",
@@ -84,6 +102,7 @@ def _export_one(arguments: argparse.Namespace) -> None:
     # Importing torch takes seconds, which `--help` need not wait for.
     from convlens.export import ExportError, UnknownArchitectureError, export_model
 
+    precision = _precision_options(arguments)
     # A network of the user's own lies where they are, as for `python -m`.
     sys.path.insert(0, str(Path.cwd()))
     output = arguments.output or Path(f"{arguments.name.rpartition(':')[2]}.onnx")
@@ -96,6 +115,7 @@ def _export_one(arguments: argparse.Namespace) -> None:
                 seed=arguments.seed,
                 image_size=arguments.image_size,
                 options=_graph_options(arguments),
+                precision=precision,
                 progress=progress,
             )
     except UnknownArchitectureError as error:
@@ -111,6 +131,8 @@ def _export_all(arguments: argparse.Namespace) -> int:
 
     if arguments.name is not None or arguments.image_size is not None:
         raise UsageError("--all takes neither a NAME nor an --image-size")
+    if arguments.precision != "fp32":
+        raise UsageError("--all writes fp32: another --precision is for one NAME at a time")
     if arguments.weights not in ("default", "random"):
         raise UsageError("--all takes --weights default or random: no file fits all")
     folder = arguments.output or Path("models")
@@ -159,6 +181,24 @@ def _graph_options(arguments: argparse.Namespace) -> "GraphOptions":
     )
 
 
+def _precision_options(arguments: argparse.Namespace) -> "PrecisionOptions":
+    from convlens.export import PrecisionOptions
+    from convlens.export.precision import DEFAULT_MIN_AGREEMENT
+
+    if arguments.calibration is not None and arguments.precision != "int8":
+        raise UsageError("--calibration is for --precision int8")
+    if arguments.min_agreement is not None and arguments.precision == "fp32":
+        raise UsageError("--min-agreement is for --precision fp16 or int8")
+    if arguments.calibration is not None and not arguments.calibration.is_dir():
+        raise UsageError(f"there is no folder {arguments.calibration}")
+    agreement = arguments.min_agreement
+    return PrecisionOptions(
+        precision=arguments.precision,
+        calibration=arguments.calibration,
+        min_agreement=DEFAULT_MIN_AGREEMENT if agreement is None else agreement,
+    )
+
+
 def _print_architectures() -> None:
     from convlens.export import ARCHITECTURES
 
@@ -194,6 +234,8 @@ def _print_result(result: "ExportResult") -> None:
         f"parity   at most {parity.max_relative:.1e} of the outputs' spread away from PyTorch, "
         f"at batch sizes {batch_sizes} (limit {parity.limit:.0e})"
     )
+    if result.agreement is not None:
+        _print_agreement(result.card.precision, result.agreement)
     print(
         f"graph    {result.nodes} nodes of the {result.nodes_before} that PyTorch's exporter wrote"
     )
@@ -203,6 +245,17 @@ def _print_result(result: "ExportResult") -> None:
     )
 
 
+def _print_agreement(precision: str, agreement: "Agreement") -> None:
+    print(
+        f"{precision}     the same class first as fp32 on {agreement.top1_agreement:.1%} of "
+        f"{agreement.pictures} pictures ({agreement.source}); outputs at most "
+        f"{agreement.max_relative:.1e} of their spread away; {agreement.bytes:,} bytes instead of "
+        f"{agreement.fp32_bytes:,}"
+    )
+    kept = ", ".join(agreement.kept_fp32) or "nothing"
+    print(f"in fp32  {kept}")
+
+
 def _describe(weights: Mapping[str, Any]) -> str:
     if weights["origin"] == "random":
         return f"random weights (seed {weights['seed']}): the predictions mean nothing"
@@ -210,6 +263,16 @@ def _describe(weights: Mapping[str, Any]) -> str:
     accuracy = weights.get("accuracy", {})
     stated = "".join(f", {name.replace('_', ' ')} {value:.2%}" for name, value in accuracy.items())
     return f"{weights['origin']}: {source}{stated}"
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, is {text!r}")
+    return value
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -7,6 +7,7 @@ from convlens.export.errors import (
     ExportError,
     ImageSizeError,
     ParityError,
+    PrecisionError,
     TrainingError,
     UnknownArchitectureError,
     WeightsError,
@@ -19,6 +20,7 @@ from convlens.export.exporter import (
     export_network,
 )
 from convlens.export.parity import Parity
+from convlens.export.precision import PRECISIONS, Agreement, PrecisionOptions
 from convlens.export.to_onnx import DEFAULT_OPSET, OPSETS, Conversion, to_onnx
 from convlens.export.trainer import TrainingResult, train_own
 
@@ -26,6 +28,8 @@ __all__ = [
     "ARCHITECTURES",
     "DEFAULT_OPSET",
     "OPSETS",
+    "PRECISIONS",
+    "Agreement",
     "Architecture",
     "Conversion",
     "ConversionError",
@@ -37,6 +41,8 @@ __all__ = [
     "ImageSizeError",
     "Parity",
     "ParityError",
+    "PrecisionError",
+    "PrecisionOptions",
     "TrainingError",
     "TrainingResult",
     "UnknownArchitectureError",

@@ -7,6 +7,7 @@ ExportError
 ├── TrainingError             nothing can be learnt from the pictures that were given
 ├── ConversionError           the network cannot be turned into an ONNX graph
 ├── ParityError               the ONNX graph does not compute what the network computes
+├── PrecisionError            in fewer bits the graph computes something else
 └── WriteError                the file cannot be written
 """
 
@@ -37,6 +38,10 @@ class ConversionError(ExportError):
 
 class ParityError(ExportError):
     """The ONNX graph does not compute what the network computes; no file is written."""
+
+
+class PrecisionError(ExportError):
+    """In fewer bits the graph would compute something else, or that cannot be tried out."""
 
 
 class WriteError(ExportError):

@@ -15,6 +15,7 @@ from convlens.export.batch_norm import folded_batch_norm
 from convlens.export.embedding import embed_preprocessing
 from convlens.export.files import require_writable, write_atomically
 from convlens.export.parity import Parity, check_parity, golden
+from convlens.export.precision import Agreement, PrecisionOptions, Reduced, reduce_precision
 from convlens.export.to_onnx import DEFAULT_OPSET, Conversion, to_onnx
 from convlens.export.weights import DEFAULT, WeightedNetwork, with_weights
 
@@ -52,7 +53,8 @@ class ExportResult:
         input_shape: (channels, height, width) of one picture.
         nodes_before: of the graph as PyTorch's exporter writes it.
         nodes: of the graph in the file.
-        parity: how far the file is from PyTorch.
+        parity: how far the fp32 graph is from PyTorch.
+        agreement: how far the file is from the fp32 graph; None where it is that graph.
         card: what the file says of itself.
     """
 
@@ -63,6 +65,7 @@ class ExportResult:
     nodes_before: int
     nodes: int
     parity: Parity
+    agreement: Agreement | None
     card: ModelCard
 
 
@@ -74,6 +77,7 @@ def export_model(
     seed: int = 0,
     image_size: int | None = None,
     options: GraphOptions | None = None,
+    precision: PrecisionOptions | None = None,
     progress: Progress = lambda _done, _total: None,
 ) -> ExportResult:
     """Export an architecture by its name into a self-describing ONNX file.
@@ -86,6 +90,7 @@ def export_model(
         seed: of the initialisation, and of the training where there is one.
         image_size: height and width of the input in pixels; the architecture's own if None.
         options: what the graph is to be like.
+        precision: in how many bits; fp32 if None.
         progress: called with (done, total) while a network is trained.
 
     Raises:
@@ -94,6 +99,7 @@ def export_model(
         WeightsError: the weights cannot be had, or do not fit the network.
         ConversionError: the network cannot be turned into such a graph.
         ParityError: the file would not compute what PyTorch computes.
+        PrecisionError: in fewer bits too few pictures would keep their class.
         WriteError: the file cannot be written.
     """
     architecture = find_architecture(name)
@@ -101,7 +107,7 @@ def export_model(
         architecture = architecture.at_image_size(image_size)
     require_writable(path)
     weighted = with_weights(architecture, weights, seed, progress)
-    return export_weighted(architecture, weighted, path, options)
+    return export_weighted(architecture, weighted, path, options, precision)
 
 
 def export_weighted(
@@ -109,6 +115,7 @@ def export_weighted(
     weighted: WeightedNetwork,
     path: Path,
     options: GraphOptions | None = None,
+    precision: PrecisionOptions | None = None,
 ) -> ExportResult:
     """Export an architecture's network, which has its weights already; see `export_model`."""
     card = ModelCard(
@@ -117,7 +124,9 @@ def export_weighted(
         weights=weighted.provenance,
         model={"name": architecture.name, "family": architecture.family},
     )
-    return export_network(weighted.network, architecture.input_shape, path, card, options)
+    return export_network(
+        weighted.network, architecture.input_shape, path, card, options, precision
+    )
 
 
 def export_network(
@@ -126,6 +135,7 @@ def export_network(
     path: Path,
     card: ModelCard,
     options: GraphOptions | None = None,
+    precision: PrecisionOptions | None = None,
 ) -> ExportResult:
     """Export any network into a self-describing ONNX file, proven equal to PyTorch.
 
@@ -135,13 +145,16 @@ def export_network(
         path: of the file.
         card: what is known of the network; what the export itself finds out is added.
         options: what the graph is to be like.
+        precision: in how many bits; fp32 if None.
 
     Raises:
         ConversionError: the network cannot be turned into such a graph.
         ParityError: the file would not compute what PyTorch computes.
+        PrecisionError: in fewer bits too few pictures would keep their class.
         WriteError: the file cannot be written.
     """
     options = options or GraphOptions()
+    precision = precision or PrecisionOptions()
     network.eval()
     conversion = to_onnx(
         network, input_shape, opset=options.opset, dynamic_size=options.dynamic_size
@@ -153,7 +166,7 @@ def export_network(
         model={
             **card.model,
             "input_size": input_shape[1:],
-            "precision": "fp32",
+            "precision": precision.precision,
             "softmax": False,
             "folded_batch_norm": asdict(folded_batch_norm(network, model)),
         },
@@ -161,6 +174,15 @@ def export_network(
         golden=golden(network, input_shape),
         export=_circumstances(options),
     )
+    reduced: Reduced | None = None
+    if precision.precision != "fp32":
+        reduced = reduce_precision(model, input_shape, card.preprocessing, precision)
+        model = reduced.model
+        complete = replace(
+            complete,
+            parity={**complete.parity, "against_fp32": asdict(reduced.agreement)},
+            golden=reduced.golden,
+        )
     if options.embed_preprocessing:
         complete = embed_preprocessing(model, complete)
     metadata = complete.to_metadata()
@@ -175,6 +197,7 @@ def export_network(
         nodes_before=conversion.nodes_before,
         nodes=len(model.graph.node),
         parity=parity,
+        agreement=reduced.agreement if reduced else None,
         card=ModelCard.from_metadata(metadata),
     )
 

@@ -20,8 +20,8 @@ import onnxruntime as ort
 
 BATCH_SIZES = (1, 2, 3, 8)
 LIMIT = 1e-4  # of the outputs' spread
-_GOLDEN_BATCH = 2
-_GOLDEN_SEED = 0
+GOLDEN_BATCH = 2
+GOLDEN_SEED = 0
 _GOLDEN_TOLERANCE = 1e-3  # wider than LIMIT: other machines and providers add up in other orders
 _GOLDEN_DIGITS = 7
 
@@ -83,14 +83,14 @@ def check_parity(network: nn.Module, model: bytes, *input_shapes: tuple[int, ...
 
 def golden(network: nn.Module, input_shape: tuple[int, ...]) -> Golden:
     """What a server has to compute from a seeded batch of two before it is called ready."""
-    inputs = golden_input(_GOLDEN_SEED, (_GOLDEN_BATCH, *input_shape))
+    inputs = golden_input(GOLDEN_SEED, (GOLDEN_BATCH, *input_shape))
     return golden_of(torch_outputs(network, inputs), inputs.shape, _GOLDEN_TOLERANCE)
 
 
 def golden_of(outputs: NDArray[Any], shape: tuple[int, ...], tolerance: float) -> Golden:
     """State outputs that were computed from the golden input of that shape."""
     rows = (tuple(float(f"{value:.{_GOLDEN_DIGITS}g}") for value in row) for row in outputs)
-    return Golden(_GOLDEN_SEED, shape, tuple(rows), tolerance)
+    return Golden(GOLDEN_SEED, shape, tuple(rows), tolerance)
 
 
 @torch.no_grad()

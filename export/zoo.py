@@ -124,6 +124,7 @@ def _is_done(path: Path, name: str, request: ZooRequest) -> bool:
     is_random = card.weights_origin == "random"
     return (
         card.model.get("name") == name
+        and card.precision == "fp32"
         and is_random == (request.weights == RANDOM)
         and card.weights.get("seed", request.seed) == request.seed
         and all(card.export.get(key) == value for key, value in request.options.as_json().items())
