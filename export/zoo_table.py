@@ -51,7 +51,7 @@ def _preamble() -> tuple[str, ...]:
         "",
         "Written by `make zoo-table`: each architecture is exported in a process of its own, with",
         "random weights (seed 0), and compared with PyTorch on photographs and on noise at batch",
-        "sizes 1, 2 and 8. The difference is the largest, relative to the spread of the logits;",
+        "sizes 1, 2, 3 and 8. The difference is the largest, relative to the spread of the logits;",
         "1e-4 is the limit. Nodes: as PyTorch's exporter writes them, and in the file. Seconds and",
         "memory are of the whole export, the comparison included.",
         "",

@@ -30,7 +30,7 @@ def test_random_weights_are_exported_and_called_random(
     assert main(["export", "lenet5", "--weights", "random", "--seed", "3"]) == 0
     weights, parity, graph, written = capsys.readouterr().out.splitlines()
     assert weights == "weights  random weights (seed 3): the predictions mean nothing"
-    assert "at batch sizes 1, 2 and 8 (limit 1e-04)" in parity
+    assert "at batch sizes 1, 2, 3 and 8 (limit 1e-04)" in parity
     assert graph.startswith("graph    12 nodes of the ")
     size = Path("lenet5.onnx").stat().st_size
     assert written == f"written  lenet5.onnx: {size:,} bytes, 61,706 parameters, input 1x32x32"
