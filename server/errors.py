@@ -10,7 +10,6 @@ ServerError
 ├── InvalidRequestError    the request contradicts itself or the model
 │   ├── InvalidPictureError    not a picture, a truncated one, or one with too many pixels
 │   └── InvalidTensorError     another name, datatype, shape or number of elements than is needed
-├── UnsupportedError       the protocol has it, this server does not
 ├── UnauthenticatedError   the call carries no token, or one that is not known
 ├── PermissionDeniedError  the token does not open what was asked for
 ├── OverloadedError        the queue is full
@@ -62,10 +61,6 @@ class InvalidTensorError(InvalidRequestError):
     """A tensor's name, datatype, shape or contents contradict each other or the model."""
 
 
-class UnsupportedError(ServerError):
-    """The protocol has it, this server does not."""
-
-
 class UnauthenticatedError(ServerError):
     """The call carries no token, or one that is not known."""
 
@@ -97,7 +92,6 @@ STATUS_CODES: dict[type[ServerError], grpc.StatusCode] = {
     InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
     UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
     PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
-    UnsupportedError: grpc.StatusCode.UNIMPLEMENTED,
     OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineExceededError: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
