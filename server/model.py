@@ -18,9 +18,9 @@ from convlens.server.tensor import DTYPES, Array
 
 logger = logging.getLogger(__name__)
 
-# How far outputs may be from fp32's, relative to their spread, where the arithmetic is not fp32:
-# bf16 keeps 8 bits of a number, and a hundred layers add up to 0.002 to 0.01.
-REDUCED_TOLERANCE = 0.05
+# How far outputs may be from fp32's, relative to their spread, where the arithmetic is not fp32.
+# With bf16, trained networks were 0.002 to 0.006 away, ones with random weights up to 0.04.
+REDUCED_TOLERANCE = 0.1
 
 
 @dataclass(frozen=True)

@@ -74,4 +74,5 @@ def open_session(source: ModelSource, plan: Plan, machine: Machine) -> Session:
     try:
         return provider.open(source, plan, machine)
     except RUNTIME_ERRORS as error:
-        raise ModelLoadError(f"{provider.name} cannot load it: {error}") from error
+        reason = " ".join(str(error).split())  # OpenVINO's have many lines
+        raise ModelLoadError(f"{provider.name} cannot load it: {reason}") from error

@@ -13,9 +13,9 @@ from sklearn import datasets
 
 from convlens.export import TrainingError, TrainingResult, WriteError, train_own
 from convlens.server.model import load_model
+from convlens.server.picture import to_input
 from convlens.server.plan import Machine, Plan
 from convlens.server.providers import ModelSource
-from convlens.server.picture import to_input
 
 PATCH = 96
 
