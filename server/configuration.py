@@ -57,7 +57,7 @@ def configure(flags: Mapping[str, Any], file: Path | None) -> Configuration:
     Raises:
         ConfigurationError: a setting is unknown or wrong; the text names it and its origin.
     """
-    values: dict[str, Any] = {"cache_dir": _cache_home() / "convlens"}
+    values: dict[str, Any] = {"cache_dir": _cache_dir()}
     origins: dict[str, str] = {}
     for source, origin in (
         (_read_file(file), f"{file}: {{name}}"),
@@ -81,12 +81,16 @@ def flag_of(name: str) -> str:
     return "--" + short.get(name, name).replace("_", "-")
 
 
-def _cache_home() -> Path:
-    """Where programs keep what they can make again.
+def _cache_dir() -> Path | None:
+    """Where programs keep what they can make again; None for a user without a home.
 
     Source: XDG Base Directory Specification.
     """
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    except RuntimeError:
+        return None
+    return Path(home) / "convlens"
 
 
 def _read_environment() -> dict[str, Any]:

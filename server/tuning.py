@@ -227,7 +227,7 @@ class Tuner:
                 continue
             entry = _Contender(source, plan, model.precision, agreement, {})
             for size in self._batch_sizes(model):
-                entry.seconds[size] = [_measure(model, trial.inputs, size)]
+                entry.seconds[size] = [measure_run(model, trial.inputs, size)]
                 if entry.seconds[size][0] > self._budget_seconds / 40:
                     break  # larger ones would eat the budget up
             yield entry
@@ -250,7 +250,7 @@ class Tuner:
                     return
                 self._say(f"round {number}: {entry.plan.provider} {entry.plan.precision}")
                 for size in entry.promising_sizes:
-                    entry.seconds[size].append(_measure(model, inputs, size))
+                    entry.seconds[size].append(measure_run(model, inputs, size))
 
     def _write(self, contenders: Sequence[_Contender]) -> Iterator[tuple[Path, Tuned]]:
         for source in self._sources:
@@ -291,7 +291,7 @@ def _best(contenders: Sequence[_Contender]) -> list[_Contender]:
     return list({id(one): one for one in (*fastest[: FINALISTS - 1], *soonest[:2])}.values())
 
 
-def _measure(model: Model, inputs: Array, size: int) -> float:
+def measure_run(model: Model, inputs: Array, size: int) -> float:
     """Seconds of one run of a batch, while as many runs go on as the plan has instances."""
     batch = np.resize(inputs, (size, *inputs.shape[1:]))
     instances = model.plan.instances
