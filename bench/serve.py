@@ -21,8 +21,10 @@ from pathlib import Path
 from convlens.client import AsyncClient, Client
 from convlens.server.model import Model, load_model
 from convlens.server.picture import to_input
+from convlens.server.plan import Machine, Plan
 from convlens.server.predictions import top_k
 from convlens.server.processors import processor_count
+from convlens.server.providers import ModelSource
 from convlens.server.settings import BUNDLED_MODELS, Settings
 
 ROUNDS = 7
@@ -35,7 +37,8 @@ def main() -> None:
     """Measure, print and write the ratios."""
     pictures = [path.read_bytes() for path in sorted(BUNDLED_MODELS.parent.glob("digits/*.png"))]
     work = [pictures[index % len(pictures)] for index in range(PICTURES_A_ROUND)]
-    model = load_model("lenet5", "1", BUNDLED_MODELS / "lenet5.onnx", "cpu", processor_count())
+    source = ModelSource.read(BUNDLED_MODELS / "lenet5.onnx")
+    model = load_model("lenet5", "1", source, Plan(threads=processor_count()), Machine())
     alone, one_at_a_time, many_at_a_time = [], [], []
     with _server() as address:
         for number in range(ROUNDS + 1):

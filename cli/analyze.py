@@ -91,7 +91,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
     try:
         from convlens.cli.runtime import open_session
-        from convlens.server.session import RUNTIME_ERRORS
+        from convlens.server.providers import RUNTIME_ERRORS
     except ImportError as error:
         raise CommandError("--verify needs onnxruntime: pip install 'convlens[serve]'") from error
     try:

@@ -19,6 +19,7 @@ COMMANDS = {
     "analyze": ("report every layer of an ONNX file", ()),
     "compare": ("show what differs between two ONNX files, layer by layer", ()),
     "serve": ("serve a folder of ONNX files over gRPC", ("serve", "serve-gpu")),
+    "tune": ("measure the fastest way to run a model here", ("serve", "serve-gpu")),
     "classify": ("send pictures to a server and print their labels", ("client",)),
     "demo": ("serve the bundled model and classify the bundled pictures", ("serve", "serve-gpu")),
 }

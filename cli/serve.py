@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from convlens.cli.errors import CommandError, UsageError
 from convlens.server.app import Ready
@@ -10,7 +10,7 @@ from convlens.server.app import run as run_server
 from convlens.server.configuration import configure, flag_of
 from convlens.server.errors import ConfigurationError, StartError
 from convlens.server.logs import configure_logs
-from convlens.server.settings import Provider, Settings
+from convlens.server.settings import Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             options["metavar"] = (field.examples or [name.rpartition("_")[2].upper()])[0]
         if name == "aliases":
             options |= {"action": "append", "type": _alias}
-        if name == "provider":
-            options["metavar"] = "|".join(get_args(Provider))
+        if get_origin(field.annotation) is Literal:
+            options["metavar"] = "|".join(get_args(field.annotation))
         parser.add_argument(flag_of(name), **options)
 
 
@@ -63,8 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _print_ready(ready: Ready) -> None:
     for path, reason in ready.failed:
         print(f"not served: {path}: {reason}", flush=True)
+    providers = ", ".join(ready.providers) or "nothing yet"
     print(
-        f"serving {', '.join(ready.models)} with {ready.provider} on {ready.address}, "
+        f"serving {', '.join(ready.models)} with {providers} on {ready.address}, "
         f"metrics on {ready.metrics_url}",
         flush=True,
     )

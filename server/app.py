@@ -26,8 +26,8 @@ from convlens.server.http import HttpPort, Probes
 from convlens.server.inference_service import InferenceServicer
 from convlens.server.interceptor import Edge
 from convlens.server.metrics import Metrics
+from convlens.server.providers import choose_provider
 from convlens.server.repository import Repository, State
-from convlens.server.session import choose_provider
 from convlens.server.settings import Settings
 from convlens.server.tls import Certificates
 from convlens.server.watcher import watch
@@ -51,14 +51,14 @@ class Ready:
     Attributes:
         address: of the gRPC server, "host:port".
         metrics_url: of /metrics.
-        provider: what runs the models.
+        providers: what runs the models.
         models: the names of those that are ready.
         failed: name and reason of those that are not.
     """
 
     address: str
     metrics_url: str
-    provider: str
+    providers: tuple[str, ...]
     models: tuple[str, ...]
     failed: tuple[tuple[str, str], ...]
 
@@ -100,7 +100,7 @@ async def serve(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
             await health.started()
             if settings.watch:
                 background.append(asyncio.create_task(watch(settings.models, repository.refresh)))
-            on_ready(_describe(repository, address, f"{settings.host}:{http.port}", provider))
+            on_ready(_describe(repository, address, f"{settings.host}:{http.port}"))
             await stop.wait()
         await health.stopping()
         logger.info("stopping: requests in flight have %g s to finish", settings.grace_seconds)
@@ -193,14 +193,14 @@ async def _either(work: Awaitable[None], stop: asyncio.Event) -> bool:
     return False
 
 
-def _describe(repository: Repository, address: str, http: str, provider: str) -> Ready:
+def _describe(repository: Repository, address: str, http: str) -> Ready:
     versions = repository.versions
-    ready = [version.file.name for version in versions if version.state is State.READY]
+    ready = [version.served for version in versions if version.served is not None]
     return Ready(
         address=address,
         metrics_url=f"http://{http}/metrics",
-        provider=provider,
-        models=tuple(dict.fromkeys(ready)),
+        providers=tuple(dict.fromkeys(served.model.provider for served in ready)),
+        models=tuple(dict.fromkeys(served.model.name for served in ready)),
         failed=tuple(
             (str(version.file.path), version.reason)
             for version in versions

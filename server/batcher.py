@@ -1,7 +1,8 @@
 """Requests that wait for the same model share one inference.
 
 The batcher never waits for company: an idle model runs the first request at once, and what arrives
-during a run forms the next batch.
+during a run forms the next batch. A model may have several runs going on at the same time; all of
+them take their batches from the one queue.
 """
 
 import asyncio
@@ -51,12 +52,13 @@ class _Waiting:
 
 
 class Batcher:
-    """Collects the waiting requests of one model and runs them together, one batch at a time.
+    """Collects the waiting requests of one model and runs them together.
 
     Args:
-        run: the inputs of a graph -> its outputs, called in a thread of the batcher's own.
+        run: the inputs of a graph -> its outputs, called in threads of the batcher's own.
         max_batch_size: the most rows that share one run; 1 where requests share none.
         on_batch: is told of each run: how many rows, how many seconds.
+        instances: how many runs may go on at the same time.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Batcher:
         run: Callable[[tuple[Array, ...]], tuple[Array, ...]],
         max_batch_size: int,
         on_batch: Callable[[int, float], None],
+        instances: int = 1,
     ) -> None:
         self._run = run
         self._max_batch_size = max_batch_size
@@ -71,9 +74,9 @@ class Batcher:
         self._waiting: deque[_Waiting] = deque()
         self._rows_waiting = 0
         self._arrived = asyncio.Event()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="infer")
+        self._threads = ThreadPoolExecutor(max_workers=instances, thread_name_prefix="infer")
         self._closing = False
-        self._worker = asyncio.create_task(self._work())
+        self._workers = [asyncio.create_task(self._work()) for _ in range(instances)]
 
     def __len__(self) -> int:
         """How many rows are waiting."""
@@ -104,20 +107,21 @@ class Batcher:
         return await answer
 
     async def close(self) -> None:
-        """Take nothing more, answer what still waits, and end the thread."""
+        """Take nothing more, answer what still waits, and end the threads."""
         self._closing = True
         self._arrived.set()
-        await self._worker
-        self._thread.shutdown()
+        await asyncio.gather(*self._workers)
+        self._threads.shutdown()
 
     async def _work(self) -> None:
         while self._waiting or not self._closing:
             await self._arrived.wait()
             batch = self._next_batch()
-            if batch:
-                await self._answer(batch)
+            # Before the run: another worker would go round and round while the queue is empty.
             if not (self._waiting or self._closing):
                 self._arrived.clear()
+            if batch:
+                await self._answer(batch)
 
     def _next_batch(self) -> list[_Waiting]:
         """Take what may run together, and drop what nobody waits for any more.
@@ -155,7 +159,7 @@ class Batcher:
         start = time.monotonic()
         try:
             outputs = await asyncio.get_running_loop().run_in_executor(
-                self._thread, self._run_batch, batch
+                self._threads, self._run_batch, batch
             )
         except Exception as error:  # noqa: BLE001 - it is the callers', and logged at the edge
             if len(batch) == 1:
@@ -177,7 +181,7 @@ class Batcher:
                 )
 
     def _run_batch(self, batch: list[_Waiting]) -> list[tuple[Array, ...]]:
-        """Runs in the batcher's thread; returns the outputs of each request."""
+        """Runs in one of the batcher's threads; returns the outputs of each request."""
         if len(batch) == 1:
             return [self._run(batch[0].inputs)]
         columns = zip(*(waiting.inputs for waiting in batch), strict=True)

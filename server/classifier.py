@@ -137,6 +137,6 @@ def _summary(version: Version) -> pb.ModelSummary:
     if version.served is not None:
         model = version.served.model
         summary.provider = model.provider
-        summary.precision = model.card.precision
+        summary.precision = model.precision
         summary.pictures = model.takes_pictures
     return summary

@@ -1,6 +1,7 @@
 """Where the settings come from: flags, then the environment, then a TOML file, then defaults."""
 
 import difflib
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ def configure(flags: Mapping[str, Any], file: Path | None) -> Configuration:
     Raises:
         ConfigurationError: a setting is unknown or wrong; the text names it and its origin.
     """
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {"cache_dir": _cache_dir()}
     origins: dict[str, str] = {}
     for source, origin in (
         (_read_file(file), f"{file}: {{name}}"),
@@ -78,6 +79,18 @@ def flag_of(name: str) -> str:
     """The flag of a setting: `--grace` for grace_seconds, `--alias` for aliases."""
     short = {"grace_seconds": "grace", "aliases": "alias"}
     return "--" + short.get(name, name).replace("_", "-")
+
+
+def _cache_dir() -> Path | None:
+    """Where programs keep what they can make again; None for a user without a home.
+
+    Source: XDG Base Directory Specification.
+    """
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    except RuntimeError:
+        return None
+    return Path(home) / "convlens"
 
 
 def _read_environment() -> dict[str, Any]:

@@ -4,6 +4,7 @@ ServerError
 ├── ConfigurationError     a setting is unknown or wrong
 ├── StartError             the server cannot start: port in use, no model, no such provider
 ├── ModelLoadError         a model file is broken, or does not compute what it promises
+├── TuningError            a model cannot be tuned, or what was found cannot be written
 ├── ModelNotFoundError     no such model or version
 ├── ModelNotReadyError     the model is being loaded or unloaded
 │   └── ModelRetiredError      another file took this one's place: ask for the model again
@@ -35,6 +36,10 @@ class StartError(ServerError):
 
 class ModelLoadError(ServerError):
     """A model file is broken, or does not compute what it promises."""
+
+
+class TuningError(ServerError):
+    """A model cannot be tuned, or what was found cannot be written."""
 
 
 class ModelNotFoundError(ServerError):

@@ -18,7 +18,12 @@ STATES = {
 
 FORMATS = {"NCHW": pb.ModelInput.FORMAT_NCHW, "NHWC": pb.ModelInput.FORMAT_NHWC}
 
-KINDS = {"cpu": pb.ModelInstanceGroup.KIND_CPU, "cuda": pb.ModelInstanceGroup.KIND_GPU}
+KINDS = {
+    "cpu": pb.ModelInstanceGroup.KIND_CPU,
+    "openvino": pb.ModelInstanceGroup.KIND_CPU,
+    "cuda": pb.ModelInstanceGroup.KIND_GPU,
+    "tensorrt": pb.ModelInstanceGroup.KIND_GPU,
+}
 
 TensorMetadata = pb.ModelMetadataResponse.TensorMetadata
 
@@ -76,7 +81,7 @@ def model_config(model: Model, max_batch_size: int) -> pb.ModelConfigResponse:
             pb.ModelInstanceGroup(
                 name=model.name,
                 kind=KINDS[model.provider],
-                count=1,
+                count=model.plan.instances,
             )
         ],
         default_model_filename=model.path.name,

@@ -20,9 +20,12 @@ from convlens.server.errors import (
 from convlens.server.metrics import Metrics
 from convlens.server.model import Model, load_model
 from convlens.server.model_files import ModelFile, find_model_files
+from convlens.server.plan import Gpu, Machine
 from convlens.server.processors import processor_count
+from convlens.server.providers import ModelSource
 from convlens.server.served_model import ServedModel
 from convlens.server.settings import Settings
+from convlens.server.tuned_file import make_planner
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +66,7 @@ class Repository:
 
     Args:
         settings: of the server.
-        provider: what runs the models: "cpu" or "cuda".
+        provider: what runs the models that were not tuned: a key of `PROVIDERS`.
         metrics: of the server.
         on_change: is told a model's name and whether any of its versions is ready.
     """
@@ -76,11 +79,19 @@ class Repository:
         on_change: Callable[[str, bool], Awaitable[None]],
     ) -> None:
         self._settings = settings
-        self._provider = provider
         self._metrics = metrics
         self._on_change = on_change
-        self._threads = settings.threads or processor_count()
-        self._decoders = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
+        threads = settings.threads or processor_count()
+        self._planner = make_planner(
+            provider,
+            settings.runtime_precision,
+            settings.tuned,
+            threads,
+            settings.max_batch_size,
+            any_provider=settings.provider == "auto",
+        )
+        self._machine = Machine(settings.cache_dir, _gpu(settings))
+        self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._versions: dict[tuple[str, str], Version] = {}
         self._unloaded: set[str] = set()
         self._changing = asyncio.Lock()
@@ -238,10 +249,9 @@ class Repository:
 
     async def _load(self, version: Version, file: ModelFile) -> None:
         """Load a file beside what is served now, then put it in its place."""
-        arguments = (file.name, file.version, file.path, self._provider, self._threads)
         version.file = file
         try:
-            model = await asyncio.to_thread(load_model, *arguments)
+            model = await asyncio.to_thread(self._open, file)
         except ModelLoadError as error:
             version.reason = str(error)
             if version.served is None:
@@ -258,6 +268,11 @@ class Repository:
         await self._report(file.name)
         if former is not None:
             self._retire(former)
+
+    def _open(self, file: ModelFile) -> Model:
+        source = ModelSource.read(file.path)
+        plan = self._planner.choose(source)
+        return load_model(file.name, file.version, source, plan, self._machine)
 
     async def _unload(self, key: tuple[str, str], reason: str = "it is being unloaded") -> None:
         version = self._versions[key]
@@ -295,6 +310,16 @@ class Repository:
         return ", ".join(sorted(names)) or "none"
 
 
+def _gpu(settings: Settings) -> Gpu:
+    return Gpu(
+        device=settings.gpu_device,
+        memory_bytes=settings.gpu_memory_bytes,
+        tf32=settings.tf32,
+        convolution_search=settings.convolution_search,
+        graphs=settings.cuda_graphs,
+    )
+
+
 def _by_number(key: tuple[str, str]) -> tuple[str, int]:
     name, version = key
     return name, int(version)
@@ -305,7 +330,7 @@ def _log_ready(model: Model) -> None:
         "model %s version %s is ready on %s after %.2f s%s",
         model.name,
         model.version,
-        model.provider,
+        model.plan,
         model.load_seconds,
         " (random weights)" if model.card.weights_origin == "random" else "",
     )

@@ -76,7 +76,7 @@ class ServedModel:
         self, model: Model, decoders: ThreadPoolExecutor, metrics: Metrics, settings: Settings
     ) -> None:
         self.model = model
-        self.max_batch_size = settings.max_batch_size if model.signature.batched else 1
+        self.max_batch_size = model.plan.max_batch_size if model.signature.batched else 1
         self.statistics = Statistics()
         preprocessing = model.card.preprocessing
         self._decoder = (
@@ -92,12 +92,12 @@ class ServedModel:
         self._places = Places(settings.queue_size)
         self._row_seconds = 0.0
         self._closing = False
-        self._batcher = Batcher(model.run, self.max_batch_size, self._learn)
+        self._batcher = Batcher(model.run, self.max_batch_size, self._learn, model.plan.instances)
         self._metrics = metrics.add_model(
             model.name,
             model.version,
             provider=model.provider,
-            precision=model.card.precision,
+            precision=model.precision,
             sha256=model.sha256,
             load_seconds=model.load_seconds,
             queue_length=lambda: len(self._batcher),
@@ -294,7 +294,7 @@ class ServedModel:
     def _learn(self, batch_size: int, seconds: float) -> None:
         self._metrics.batch_size.observe(batch_size)
         self.statistics.ran(batch_size, seconds)
-        per_row = seconds / batch_size
+        per_row = seconds / (batch_size * self.model.plan.instances)
         self._row_seconds += (per_row - self._row_seconds) / (8 if self._row_seconds else 1)
 
     def _observe(self, timing: Timing, rows: int) -> None:

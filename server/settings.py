@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from convlens.server.logs import LogFormat
+from convlens.server.plan import ConvolutionSearch, Precision
 
-Provider = Literal["auto", "cpu", "cuda"]
+Provider = Literal["auto", "cpu", "openvino", "cuda", "tensorrt"]
 
 BUNDLED_MODELS = Path(__file__).parent / "bundled" / "models"
 
@@ -42,7 +43,31 @@ class Settings(BaseModel):
     port: Port = Field(50051, description="of the gRPC server; 0: a free one")
     metrics_port: Port = Field(9464, description="of /metrics, /livez, /readyz; 0: a free one")
     provider: Provider = Field(
-        "auto", description="what runs the models; auto: CUDA where it works, else the CPU"
+        "auto",
+        description="what runs the models; auto: what they were tuned for, else CUDA where it "
+        "works, else the CPU",
+    )
+    runtime_precision: Precision = Field(
+        "fp32", description="of the arithmetic of models that were not tuned"
+    )
+    tuned: Literal["throughput", "latency", "off"] = Field(
+        "throughput", description="which of the findings of `convlens tune` are used"
+    )
+    cache_dir: Path | None = Field(
+        None,
+        examples=["DIR"],
+        description="of optimised models (default: convlens in $XDG_CACHE_HOME or ~/.cache)",
+    )
+    gpu_device: int = Field(0, ge=0, examples=["N"], description="the GPU's number")
+    gpu_memory_bytes: int = Field(
+        0, ge=0, examples=["BYTES"], description="that a model may take on the GPU; 0: no bound"
+    )
+    tf32: bool = Field(False, description="let the GPU round fp32 products to TensorFloat-32")
+    convolution_search: ConvolutionSearch = Field(
+        "exhaustive", description="how cuDNN's algorithms are chosen; exhaustive measures them"
+    )
+    cuda_graphs: bool = Field(
+        False, description="record a run once for each batch size, then replay it"
     )
     max_batch_size: Count = Field(
         16, examples=["PICTURES"], description="the most that share one inference"

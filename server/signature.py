@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from convlens.server.errors import InvalidTensorError, ModelLoadError
+from convlens.server.providers import Node, Session
 from convlens.server.tensor import DATATYPES, Array, Tensor, TensorSpec
 
 
@@ -57,14 +57,14 @@ class Signature:
         return rows[0]
 
 
-def read_signature(session: Any, *, pictures: bool) -> Signature:
+def read_signature(session: Session, *, pictures: bool) -> Signature:
     """Read the signature of a graph.
 
     The first axis is the batch where every tensor has the same symbolic one, as exporters write
     it; or, whatever its name, where the model takes pictures: it answers with a row a picture.
 
     Args:
-        session: an `onnxruntime.InferenceSession`.
+        session: of the model.
         pictures: whether the file carries what turns a picture into its input.
 
     Raises:
@@ -86,7 +86,7 @@ def read_signature(session: Any, *, pictures: bool) -> Signature:
     return Signature(inputs, outputs, named or pictures, fixed_batch)
 
 
-def _spec(node: Any) -> TensorSpec:
+def _spec(node: Node) -> TensorSpec:
     if node.type not in DATATYPES:
         raise ModelLoadError(f"{node.name!r} is {node.type}, which cannot be served")
     shape = tuple(length if isinstance(length, int) else None for length in node.shape or ())

@@ -10,6 +10,15 @@ from sklearn.datasets import load_sample_image
 from tests.support import RunningServer, running_server, save_brightness_model, save_slow_model
 
 
+@pytest.fixture(autouse=True, scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of the tests' own: the user's is not filled, and what is in it does not matter."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def lenet5_server() -> Iterator[RunningServer]:
     """A server with the bundled model."""

@@ -23,6 +23,8 @@ from convlens.export.photographs import pieces
 from convlens.export.precision import Precision
 from convlens.export.weights import WeightedNetwork
 from convlens.server.model import load_model
+from convlens.server.plan import Machine, Plan
+from convlens.server.providers import ModelSource
 from tests.export.support import Exported, runner
 
 REDUCED: tuple[Precision, ...] = ("int8", "fp16")
@@ -94,7 +96,7 @@ def test_the_server_loads_the_file_and_checks_its_golden_outputs(
     assert golden is not None
     assert golden.deviation(runner(result.path)(golden.input())) < 1e-6
     assert golden.tolerance == {"int8": 2e-2, "fp16": 1e-2}[precision]
-    model = load_model("lenet5", "1", result.path, "cpu", 1)
+    model = load_model("lenet5", "1", ModelSource.read(result.path), Plan(), Machine())
     assert model.card.precision == precision
     assert model.card.parity["against_fp32"]["top1_agreement"] >= 0.99
 

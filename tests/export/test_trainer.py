@@ -14,6 +14,8 @@ from sklearn import datasets
 from convlens.export import TrainingError, TrainingResult, WriteError, train_own
 from convlens.server.model import load_model
 from convlens.server.picture import to_input
+from convlens.server.plan import Machine, Plan
+from convlens.server.providers import ModelSource
 
 PATCH = 96
 
@@ -52,7 +54,7 @@ def _write(folder: Path, pictures: Iterator[tuple[str, Image.Image]]) -> list[tu
 
 
 def _share_named_rightly(result: TrainingResult, kept: list[tuple[str, Path]]) -> float:
-    model = load_model("mine", "1", result.export.path, "cpu", 1)
+    model = load_model("mine", "1", ModelSource.read(result.export.path), Plan(), Machine())
     how, labels = model.card.preprocessing, model.card.labels
     assert how is not None
     assert labels is not None

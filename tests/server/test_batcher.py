@@ -71,6 +71,20 @@ async def test_rows_of_other_shapes_wait_for_their_own_batch(
     assert ran == [(3, 5), (2, 7)]
 
 
+async def test_as_many_runs_go_on_at_once_as_there_are_instances() -> None:
+    both_run = threading.Barrier(2)
+
+    def run(inputs: tuple[Array, ...]) -> tuple[Array, ...]:
+        both_run.wait(20)  # breaks where the second run does not begin during the first
+        return inputs
+
+    batcher = Batcher(run, max_batch_size=1, on_batch=lambda *_: None, instances=2)
+    calls = [batcher.submit((np.full((1, 1), index),), 1, math.inf) for index in range(6)]
+    answers = await asyncio.wait_for(asyncio.gather(*calls), 30)
+    assert [answer.outputs[0].item() for answer in answers] == list(range(6))
+    await batcher.close()
+
+
 async def test_places_go_to_who_came_first_and_come_back_from_who_left() -> None:
     places = Places(4)
     assert places.try_take(3)

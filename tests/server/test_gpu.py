@@ -4,7 +4,7 @@ import pytest
 
 from convlens.client import Client
 from convlens.server.errors import StartError
-from convlens.server.session import choose_provider
+from convlens.server.providers import choose_provider
 from tests.support import DIGITS, running_server
 
 

@@ -11,9 +11,14 @@ from scipy.signal import correlate2d
 from convlens.analysis import analyze
 from convlens.server.errors import ModelLoadError
 from convlens.server.model import load_model, run_session
-from convlens.server.session import choose_provider, open_session
+from convlens.server.plan import Machine, Plan
+from convlens.server.providers import ModelSource, Session, choose_provider, open_session
 from tests.server.graphs import save_graph, save_total, save_two_inputs, save_types
 from tests.support import save_model
+
+
+def _open(path: Path) -> Session:
+    return open_session(ModelSource.read(path), Plan(), Machine())
 
 
 def test_a_convolution_equals_scipys_correlation(tmp_path: Path) -> None:
@@ -27,7 +32,7 @@ def test_a_convolution_equals_scipys_correlation(tmp_path: Path) -> None:
         input_shape=("batch", 1, 5, 5),
         output_shape=("batch", 1, 3, 3),
     )
-    session = open_session(path, "cpu", threads=1)
+    session = _open(path)
     output = run_session(session, (picture[None, None],), None)[0]
     np.testing.assert_array_equal(output[0, 0], correlate2d(picture, kernel, mode="valid"))
 
@@ -39,7 +44,7 @@ def test_the_textbook_convolution_has_the_textbook_shape_and_parameters(tmp_path
     layer = torch.nn.Conv2d(3, 16, 3, stride=1, padding=1).eval()
     picture = torch.randn(1, 3, 32, 32)
     torch.onnx.export(layer, (picture,), path, dynamo=True, verbose=False)
-    (output,) = run_session(open_session(path, "cpu", threads=1), (picture.numpy(),), None)
+    (output,) = run_session(_open(path), (picture.numpy(),), None)
     assert output.shape == (1, 16, 32, 32)
     np.testing.assert_allclose(output, layer(picture).detach().numpy(), atol=1e-5)
     report = analyze(path)
@@ -55,7 +60,7 @@ def test_a_fixed_batch_is_filled_up_and_cut_again(tmp_path: Path) -> None:
         input_shape=(4, 3),
         output_shape=(4, 3),
     )
-    session = open_session(path, "cpu", threads=1)
+    session = _open(path)
     for n in (1, 4, 6, 9):
         batch = np.arange(n * 3, dtype=np.float32).reshape(n, 3)
         (output,) = run_session(session, (batch,), 4)
@@ -75,7 +80,7 @@ def test_a_model_with_a_type_that_cannot_be_handed_over_is_refused_by_name(tmp_p
         {"whole": (TensorProto.FLOAT, ("batch", 2))},
     )
     with pytest.raises(ModelLoadError, match=r"'half' is tensor\(bfloat16\), which cannot be"):
-        load_model("bfloat", "1", path, "cpu", threads=1)
+        load_model("bfloat", "1", ModelSource.read(path), Plan(), Machine())
 
 
 @pytest.mark.parametrize(
@@ -84,5 +89,6 @@ def test_a_model_with_a_type_that_cannot_be_handed_over_is_refused_by_name(tmp_p
 def test_requests_share_runs_where_every_tensor_has_the_same_symbolic_batch(
     tmp_path: Path, save: Callable[[Path], Path], batched: bool
 ) -> None:
-    model = load_model("any", "1", save(tmp_path / "any.onnx"), "cpu", threads=1)
+    source = ModelSource.read(save(tmp_path / "any.onnx"))
+    model = load_model("any", "1", source, Plan(), Machine())
     assert model.signature.batched is batched

@@ -1,0 +1,98 @@
+"""Whether a faster way to run a model still gives its answers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from convlens.analysis.card import golden_input, relative_deviation
+from convlens.server.errors import InvalidPictureError
+from convlens.server.model import REDUCED_TOLERANCE, Model
+from convlens.server.picture import FORMATS, to_input, to_pixels
+from convlens.server.tensor import DTYPES, Array
+
+# The same class first on this share of the inputs.
+MIN_TOP1_AGREEMENT = 0.99
+MAX_PICTURES = 200
+SEEDED_INPUTS = 16
+MAX_PIXELS = 64_000_000
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How near a way to run a model comes to fp32 on the CPU.
+
+    Attributes:
+        top1: the share of the inputs whose largest output is the same.
+        deviation: the largest difference, relative to the outputs' spread (max - min).
+    """
+
+    top1: float
+    deviation: float
+
+    def holds(self, *, random_weights: bool) -> bool:
+        """Whether both are within their bounds.
+
+        Args:
+            random_weights: of the model: its classes mean nothing and lie close together, so that
+                only the deviation counts.
+        """
+        same = random_weights or self.top1 >= MIN_TOP1_AGREEMENT
+        return same and self.deviation <= REDUCED_TOLERANCE
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Inputs that ways to run a model are compared on.
+
+    Attributes:
+        inputs: (n, ...), of the model's one input.
+        source: where they come from, as a report says it.
+    """
+
+    inputs: Array
+    source: str
+
+
+def pictures_trial(model: Model, folder: Path) -> Trial:
+    """Read the pictures of a folder, at most `MAX_PICTURES`, in the order of their paths.
+
+    Raises:
+        InvalidPictureError: there is none, or the model takes no pictures.
+    """
+    how = model.card.preprocessing
+    if how is None:
+        raise InvalidPictureError("the model carries no preprocessing: it takes no pictures")
+    pixels = model.signature.inputs[0].datatype == "UINT8"
+    read = to_pixels if pixels else to_input
+    suffixes = {f".{name.lower()}" for name in (*FORMATS, "JPG")}
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+    inputs = [read(path.read_bytes(), how, MAX_PIXELS) for path in paths[:MAX_PICTURES]]
+    if not inputs:
+        raise InvalidPictureError(f"there is no picture in {folder}")
+    return Trial(np.stack(inputs), f"{len(inputs)} pictures of {folder}")
+
+
+def seeded_trial(model: Model) -> Trial:
+    """Make inputs of noise, as the golden ones are made: pictures of the user's own tell more."""
+    spec = model.signature.inputs[0]
+    shape = (SEEDED_INPUTS, *(length or 224 for length in spec.shape[1:]))
+    noise: Array = golden_input(0, shape)
+    if spec.datatype == "UINT8":
+        noise = np.clip(noise * 64 + 128, 0, 255)
+    return Trial(noise.astype(DTYPES[spec.datatype]), f"{SEEDED_INPUTS} inputs of seeded noise")
+
+
+def compare(outputs: Sequence[Array], expected: Sequence[Array]) -> Agreement:
+    """Compare outputs of the same inputs.
+
+    Args:
+        outputs: of the way to run that is on trial; the first is (n, classes).
+        expected: of fp32.
+    """
+    same = outputs[0].argmax(axis=-1) == expected[0].argmax(axis=-1)
+    return Agreement(
+        top1=float(np.mean(same)),
+        deviation=max(map(relative_deviation, outputs, expected)),
+    )

@@ -1,0 +1,66 @@
+"""How a model is run: decided once, before it is loaded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Precision = Literal["fp32", "bf16", "fp16"]
+ConvolutionSearch = Literal["exhaustive", "heuristic", "default"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the runs of one model are made.
+
+    Attributes:
+        provider: that computes: a key of `providers.PROVIDERS`.
+        precision: of the arithmetic, whatever the weights are stored in.
+        threads: that one run is spread over.
+        instances: how many runs go on at the same time.
+        max_batch_size: the most rows that share one run.
+    """
+
+    provider: str = "cpu"
+    precision: Precision = "fp32"
+    threads: int = 1
+    instances: int = 1
+    max_batch_size: int = 16
+
+    def __str__(self) -> str:
+        """As a log says it."""
+        return (
+            f"{self.provider} {self.precision}, {self.instances} x {self.threads} threads, "
+            f"batches of up to {self.max_batch_size}"
+        )
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What an NVIDIA GPU may do; ignored elsewhere.
+
+    Attributes:
+        device: its number.
+        memory_bytes: that a model's arena may take; 0: no bound.
+        tf32: whether fp32 products may be rounded to TensorFloat-32.
+        convolution_search: how cuDNN's algorithms are chosen; exhaustive measures them.
+        graphs: whether runs are recorded once for each batch size, then replayed.
+    """
+
+    device: int = 0
+    memory_bytes: int = 0
+    tf32: bool = False
+    convolution_search: ConvolutionSearch = "exhaustive"
+    graphs: bool = False
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What all models of a process share.
+
+    Attributes:
+        cache: folder of what providers make of models, to start faster the next time; None: none.
+        gpu: what an NVIDIA GPU may do.
+    """
+
+    cache: Path | None = None
+    gpu: Gpu = Gpu()

@@ -1,0 +1,151 @@
+"""NVIDIA GPUs: onnxruntime's CUDA provider, and TensorRT in front of it.
+
+Options: https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html and
+https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import onnxruntime as ort
+
+from convlens.server.plan import Gpu, Machine, Plan
+from convlens.server.providers.cache import cache_folder
+from convlens.server.providers.runtime import (
+    RUNTIME_ERRORS,
+    Array,
+    ModelSource,
+    Node,
+    Provider,
+    Session,
+)
+
+CUDA_NAME, TENSORRT_NAME = "CUDAExecutionProvider", "TensorrtExecutionProvider"
+
+
+class GraphedSession:
+    """Runs of which CUDA records one a shape, and replays it: the launches cost one call.
+
+    A recorded run reads and writes the same device memory each time, so that runs take turns.
+
+    Args:
+        session: an `onnxruntime.InferenceSession` with `enable_cuda_graph`.
+        device: the GPU's number.
+    """
+
+    def __init__(self, session: Any, device: int) -> None:
+        self._session = session
+        self._device = device
+        self._recorded: dict[tuple[tuple[int, ...], ...], tuple[Any, dict[str, Any], Any]] = {}
+        self._turn = threading.Lock()
+
+    def get_inputs(self) -> Sequence[Node]:
+        """In the graph's order."""
+        nodes: Sequence[Node] = self._session.get_inputs()
+        return nodes
+
+    def get_outputs(self) -> Sequence[Node]:
+        """In the graph's order."""
+        nodes: Sequence[Node] = self._session.get_outputs()
+        return nodes
+
+    def run(self, output_names: None, input_feed: Mapping[str, Array]) -> Sequence[Array]:  # noqa: ARG002
+        """All outputs, in the graph's order, for inputs by name."""
+        shapes = tuple(array.shape for array in input_feed.values())
+        with self._turn:
+            if shapes not in self._recorded:
+                self._recorded[shapes] = self._bind(input_feed, number=len(self._recorded) + 1)
+            binding, buffers, options = self._recorded[shapes]
+            for name, array in input_feed.items():
+                buffers[name].update_inplace(array)
+            self._session.run_with_iobinding(binding, options)
+            return [output.numpy() for output in binding.get_outputs()]
+
+    def _bind(self, feed: Mapping[str, Array], number: int) -> tuple[Any, dict[str, Any], Any]:
+        binding = self._session.io_binding()
+        buffers = {
+            name: ort.OrtValue.ortvalue_from_numpy(array, "cuda", self._device)
+            for name, array in feed.items()
+        }
+        for name, buffer in buffers.items():
+            binding.bind_ortvalue_input(name, buffer)
+        for node in self._session.get_outputs():
+            binding.bind_output(node.name, "cuda", self._device)
+        options = ort.RunOptions()
+        options.add_run_config_entry("gpu_graph_id", str(number))
+        return binding, buffers, options
+
+
+def why_not(name: str) -> str | None:
+    """Try a provider on a graph of one node: that it is compiled in says nothing of the GPU."""
+    if name not in ort.get_available_providers():
+        kind = name.removesuffix("ExecutionProvider")
+        return f"this onnxruntime has no {kind} provider: pip install 'convlens[serve-gpu]'"
+    import onnx.parser  # only needed here
+
+    graph = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> probe (float[1] x) => (float[1] y) { y = Relu(x) }'
+    )
+    try:
+        ort.preload_dlls()  # CUDA and cuDNN from their pip packages
+        session = ort.InferenceSession(graph.SerializeToString(), providers=[name])
+    except OSError as error:
+        return f"its libraries cannot be loaded: {error}"
+    except RUNTIME_ERRORS as error:
+        return f"it cannot start: {error}"
+    if session.get_providers()[0] != name:
+        return "it did not start; onnxruntime's own message stands above. Is there an NVIDIA GPU?"
+    return None
+
+
+def open_cuda(source: ModelSource, plan: Plan, machine: Machine) -> Session:  # noqa: ARG001
+    """Open a session on the GPU."""
+    session = _open(source, [(CUDA_NAME, cuda_options(machine.gpu))])
+    return GraphedSession(session, machine.gpu.device) if machine.gpu.graphs else session
+
+
+def open_tensorrt(source: ModelSource, plan: Plan, machine: Machine) -> Session:
+    """Open a session with TensorRT; what it cannot run, CUDA runs. Engines are kept."""
+    options = {"device_id": str(machine.gpu.device), "trt_fp16_enable": _flag(plan.precision)}
+    if machine.cache is not None:
+        folder = cache_folder(machine.cache, "tensorrt", source.sha256, ort.__version__)
+        if folder is not None:
+            for kind in ("engine", "timing"):
+                options[f"trt_{kind}_cache_enable"] = "1"
+                options[f"trt_{kind}_cache_path"] = str(folder)
+    return _open(source, [(TENSORRT_NAME, options), (CUDA_NAME, cuda_options(machine.gpu))])
+
+
+def cuda_options(gpu: Gpu) -> dict[str, str]:
+    """The CUDA provider's options, in its own words."""
+    options = {
+        "device_id": str(gpu.device),
+        "use_tf32": str(int(gpu.tf32)),
+        "cudnn_conv_algo_search": gpu.convolution_search.upper(),
+        "enable_cuda_graph": str(int(gpu.graphs)),
+    }
+    if gpu.memory_bytes:
+        # The default strategy doubles what it asks for, and would hit the bound early.
+        options["arena_extend_strategy"] = "kSameAsRequested"
+        options["gpu_mem_limit"] = str(gpu.memory_bytes)
+    return options
+
+
+def _open(source: ModelSource, providers: list[tuple[str, dict[str, str]]]) -> Session:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(source.path, options, providers=providers)
+    if session.get_providers()[0] != providers[0][0]:
+        raise RuntimeError(f"{providers[0][0]} did not start: {session.get_providers()} did")
+    opened: Session = session
+    return opened
+
+
+def _flag(precision: str) -> str:
+    return str(int(precision == "fp16"))
+
+
+CUDA = Provider("cuda", ("fp32",), partial(why_not, CUDA_NAME), open_cuda)
+TENSORRT = Provider("tensorrt", ("fp32", "fp16"), partial(why_not, TENSORRT_NAME), open_tensorrt)

@@ -1,0 +1,156 @@
+"""What `convlens tune` found out about a model, kept beside it as `NAME.tuned.json`."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import onnxruntime as ort
+
+from convlens.server.errors import StartError
+from convlens.server.plan import Plan, Precision
+from convlens.server.providers import PROVIDERS, ModelSource
+from convlens.server.providers.cache import processor_name
+
+logger = logging.getLogger(__name__)
+
+SCHEMA = "convlens.tuned/1"
+Goal = Literal["throughput", "latency"]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The plans that were the best of those measured.
+
+    Attributes:
+        key: what they were measured on and with; see `tuned_key`.
+        plans: by what they are best for.
+    """
+
+    key: Mapping[str, str | int]
+    plans: Mapping[Goal, Plan]
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON, whole or not at all.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        plans = {goal: asdict(plan) for goal, plan in self.plans.items()}
+        text = json.dumps({"schema": SCHEMA, "key": self.key, "plans": plans}, indent=2)
+        unfinished = path.with_suffix(".unfinished")
+        unfinished.write_text(text + "\n", encoding="utf-8")
+        unfinished.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> "Tuned":
+        """Read what `write` wrote.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: it is not what `write` writes; the text says what is wrong.
+        """
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+            raise ValueError(f"its schema is not {SCHEMA}")
+        try:
+            plans = {goal: _plan(value["plans"][goal]) for goal in get_args(Goal)}
+            return cls(dict(value["key"]), plans)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{error!r} in it") from error
+
+
+def tuned_path(model: Path) -> Path:
+    """Where the findings about a model are kept."""
+    return model.with_suffix(".tuned.json")
+
+
+def tuned_key(sha256: str, processors: int) -> dict[str, str | int]:
+    """What makes findings stale when it changes."""
+    return {
+        "sha256": sha256,
+        "processor": processor_name(),
+        "processors": processors,
+        "onnxruntime": ort.__version__,
+    }
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Decides how each model is run.
+
+    Attributes:
+        base: the plan of a model that was not tuned.
+        goal: which of the findings is used; "off" for none.
+        any_provider: whether findings may name another provider than `base`.
+        processors: how many there are.
+    """
+
+    base: Plan
+    goal: Goal | Literal["off"]
+    any_provider: bool
+    processors: int
+
+    def choose(self, source: ModelSource) -> Plan:
+        """The tuned plan where there is one that still holds, else the base; the log says why."""
+        path = tuned_path(source.path)
+        if self.goal == "off" or not path.exists():
+            return self.base
+        try:
+            tuned = Tuned.read(path)
+        except (OSError, ValueError) as error:
+            logger.warning("%s is ignored: %s", path, error)
+            return self.base
+        plan = tuned.plans[self.goal]
+        reason = self._why_not(tuned, plan, source)
+        if reason is not None:
+            logger.warning("%s is ignored: %s", path, reason)
+            return self.base
+        size = min(plan.max_batch_size, self.base.max_batch_size)
+        logger.info("%s, tuned for %s: %s", source.path, self.goal, plan)
+        return replace(plan, max_batch_size=size)
+
+    def _why_not(self, tuned: Tuned, plan: Plan, source: ModelSource) -> str | None:
+        for name, value in tuned_key(source.sha256, self.processors).items():
+            if tuned.key.get(name) != value:
+                return f"its {name} was {tuned.key.get(name)}, is {value}: tune again"
+        if plan.provider != self.base.provider and not self.any_provider:
+            return f"it is for {plan.provider}, and --provider {self.base.provider} was given"
+        return PROVIDERS[plan.provider].why_not()
+
+
+def _plan(value: Mapping[str, Any]) -> Plan:
+    plan = Plan(**value)
+    if plan.provider not in PROVIDERS or plan.precision not in get_args(Precision):
+        raise ValueError(f"there is no {plan.provider} {plan.precision}")
+    if not all(
+        isinstance(count, int) and count > 0
+        for count in (plan.threads, plan.instances, plan.max_batch_size)
+    ):
+        raise ValueError("threads, instances and max_batch_size are positive whole numbers")
+    return plan
+
+
+def make_planner(
+    provider: str,
+    precision: Precision,
+    goal: Goal | Literal["off"],
+    processors: int,
+    max_batch_size: int,
+    *,
+    any_provider: bool,
+) -> Planner:
+    """The planner of a server.
+
+    Raises:
+        StartError: the provider does not compute in that precision.
+    """
+    offered = PROVIDERS[provider].precisions
+    if precision not in offered:
+        raise StartError(
+            f"--runtime-precision {precision}: {provider} computes in {', '.join(offered)}"
+        )
+    base = Plan(provider, precision, processors, 1, max_batch_size)
+    return Planner(base, goal, any_provider, processors)

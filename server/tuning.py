@@ -1,0 +1,341 @@
+"""Which way to run a model is the fastest on this machine, of those that give its answers."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from convlens.analysis import analyze
+from convlens.analysis.errors import AnalysisError
+from convlens.server.agreement import (
+    Agreement,
+    Trial,
+    compare,
+    pictures_trial,
+    seeded_trial,
+)
+from convlens.server.errors import ModelLoadError, TuningError
+from convlens.server.model import Model, load_model
+from convlens.server.peak import measure_peak
+from convlens.server.plan import Machine, Plan
+from convlens.server.providers import PROVIDERS, RUNTIME_ERRORS, ModelSource
+from convlens.server.tensor import Array
+from convlens.server.tuned_file import Goal, Tuned, tuned_key, tuned_path
+
+BATCH_SIZES = (1, 2, 4, 8, 16)
+ENOUGH_SECONDS = 0.1  # shorter measurements are repeated until they add up to this
+FINALISTS = 4
+MAX_ROUNDS = 7
+# Of two sizes that are as fast as each other the smaller one answers sooner.
+AS_FAST = 0.97
+# What falls further behind after the first look is not measured again.
+PROMISING = 0.8
+
+FAILURES: tuple[type[Exception], ...] = (ModelLoadError, *RUNTIME_ERRORS)
+
+OnProgress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to run a model, measured.
+
+    Attributes:
+        file: of the model.
+        plan: its `max_batch_size` is the size of the batches that were run.
+        images_per_second: of all instances together, the median of the rounds.
+        batch_seconds: of one run while the other instances run too, likewise.
+        fraction_of_peak: of the rate at which the machine multiplies matrices in that precision;
+            None where that was not measured, as for int8.
+        agreement: with fp32 on the CPU.
+        rounds: how often it was measured.
+    """
+
+    file: Path
+    plan: Plan
+    images_per_second: float
+    batch_seconds: float
+    fraction_of_peak: float | None
+    agreement: Agreement
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A way to run a model that is out, or could not be looked at, and why."""
+
+    file: Path
+    plan: Plan
+    reason: str
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What was found out.
+
+    Attributes:
+        rows: by file, then the fastest first.
+        refusals: what is not among the rows.
+        trial: what the agreement was measured on.
+        peaks: floating-point operations a second, by precision.
+        tuned: for each file, the plans that were the best and were written beside it.
+    """
+
+    rows: tuple[Row, ...]
+    refusals: tuple[Refusal, ...]
+    trial: str
+    peaks: Mapping[str, float]
+    tuned: Mapping[Path, Tuned]
+
+
+@dataclass
+class _Contender:
+    """A plan, the agreement that it reached, and its times by batch size, one a round."""
+
+    source: ModelSource
+    plan: Plan
+    precision: str
+    agreement: Agreement
+    seconds: dict[int, list[float]]
+
+    def images_per_second(self, batch_size: int) -> float:
+        return self.plan.instances * batch_size / median(self.seconds[batch_size])
+
+    @property
+    def best_size(self) -> int:
+        """The smallest batch that is as fast as any."""
+        return min(self._sizes(AS_FAST))
+
+    @property
+    def promising_sizes(self) -> set[int]:
+        """The sizes that may turn out to be the best, and the smallest one for its latency."""
+        return {min(self.seconds), *self._sizes(PROMISING)}
+
+    def _sizes(self, share: float) -> list[int]:
+        rates = {size: self.images_per_second(size) for size in self.seconds}
+        return [size for size in rates if rates[size] >= share * max(rates.values())]
+
+
+class Tuner:
+    """Measures a model's files within a time budget.
+
+    Every plan is first looked at alone; then the best are open together and take turns, so that a
+    machine that slows down slows all of them down. The medians of the turns decide.
+
+    Args:
+        files: the fp32 file first, then files of the same network in fewer bits.
+        processors: that runs are spread over.
+        machine: what all models share.
+        budget_seconds: for all of it; what was begun is finished.
+        progress: is told the share that is done and what is being done.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        processors: int,
+        machine: Machine,
+        budget_seconds: float,
+        progress: OnProgress,
+    ) -> None:
+        self._sources = [ModelSource.read(path) for path in files]
+        self._processors = processors
+        self._machine = machine
+        self._start = time.monotonic()
+        self._budget_seconds = budget_seconds
+        self._progress = progress
+        self._refusals: list[Refusal] = []
+
+    def tune(self, pictures: Path | None) -> Tuning:
+        """Measure, decide, and write what was found beside each file.
+
+        Args:
+            pictures: a folder of pictures to compare answers on; None for seeded noise.
+
+        Raises:
+            ModelLoadError: the fp32 file cannot be loaded.
+            InvalidPictureError: the folder has none, or one that is broken.
+            TuningError: the model cannot be tuned, or the findings cannot be written.
+        """
+        self._say("loading in fp32 on the CPU")
+        reference = self._load(self._sources[0], Plan(threads=self._processors))
+        if len(reference.signature.inputs) != 1 or not reference.signature.batched:
+            raise TuningError("only models with one input and a batch axis can be tuned")
+        trial = pictures_trial(reference, pictures) if pictures else seeded_trial(reference)
+        expected = _run_all(reference, trial.inputs)
+        macs = _macs(self._sources[0].path)
+        peaks = self._peaks()
+        contenders = list(self._look_at_all(trial, expected))
+        self._compete(contenders, trial.inputs)
+        rows = tuple(row for entry in contenders for row in _rows(entry, macs, peaks))
+        return Tuning(
+            rows=tuple(sorted(rows, key=lambda row: (str(row.file), -row.images_per_second))),
+            refusals=tuple(self._refusals),
+            trial=trial.source,
+            peaks=peaks,
+            tuned=dict(self._write(contenders)),
+        )
+
+    def _peaks(self) -> dict[str, float]:
+        peaks: dict[str, float] = {}
+        for plan in dict.fromkeys(
+            replace(plan, instances=1, threads=self._processors) for plan in self._plans()
+        ):
+            self._say(f"the machine's peak with {plan.provider} in {plan.precision}")
+            try:
+                peak = measure_peak(plan)
+            except ModelLoadError:  # is reported where the model itself is tried
+                continue
+            peaks[plan.precision] = max(peak, peaks.get(plan.precision, 0.0))
+        return peaks
+
+    def _plans(self) -> Iterator[Plan]:
+        """Every provider that works, in every precision, and the processors shared in every way."""
+        counts = [n for n in range(1, self._processors + 1) if self._processors % n == 0]
+        for provider in PROVIDERS.values():
+            if provider.why_not() is not None:
+                continue
+            for precision in provider.precisions:
+                # Runs on a GPU wait for the same device: one thread each.
+                for instances in counts if provider.name in ("cpu", "openvino") else (1, 2):
+                    threads = max(1, self._processors // instances)
+                    yield Plan(provider.name, precision, threads, instances, BATCH_SIZES[-1])
+
+    def _look_at_all(self, trial: Trial, expected: Sequence[Array]) -> Iterator[_Contender]:
+        ways = [(source, plan) for source in self._sources for plan in self._plans()]
+        for number, (source, plan) in enumerate(ways):
+            if number > 0 and self._share() > 0.7:  # the rest belongs to the finals
+                self._refuse(source, plan, "there was no time: give a larger --budget")
+                continue
+            self._say(f"{source.path.name}: {plan.provider} {plan.precision}")
+            try:
+                model = self._load(source, plan)
+                agreement = compare(_run_all(model, trial.inputs), expected)
+            except FAILURES as error:
+                self._refuse(source, plan, str(error))
+                continue
+            if not agreement.holds(random_weights=model.card.weights_origin == "random"):
+                reason = (
+                    f"it agrees with fp32 on {agreement.top1:.1%} of the inputs and is up to "
+                    f"{agreement.deviation:.2g} of the spread away"
+                )
+                self._refuse(source, plan, reason)
+                continue
+            entry = _Contender(source, plan, model.precision, agreement, {})
+            for size in self._batch_sizes(model):
+                entry.seconds[size] = [measure_run(model, trial.inputs, size)]
+                if entry.seconds[size][0] > self._budget_seconds / 40:
+                    break  # larger ones would eat the budget up
+            yield entry
+
+    def _batch_sizes(self, model: Model) -> Iterable[int]:
+        fixed = model.signature.fixed_batch
+        return (fixed,) if fixed is not None else BATCH_SIZES
+
+    def _compete(self, contenders: Sequence[_Contender], inputs: Array) -> None:
+        """Let the best of each file take turns until the time is over."""
+        finalists = [
+            entry
+            for source in self._sources
+            for entry in _best([one for one in contenders if one.source is source])
+        ]
+        models = [(entry, self._load(entry.source, entry.plan)) for entry in finalists]
+        for number in range(1, MAX_ROUNDS):
+            for entry, model in models:
+                if self._share() > 1:
+                    return
+                self._say(f"round {number}: {entry.plan.provider} {entry.plan.precision}")
+                for size in entry.promising_sizes:
+                    entry.seconds[size].append(measure_run(model, inputs, size))
+
+    def _write(self, contenders: Sequence[_Contender]) -> Iterator[tuple[Path, Tuned]]:
+        for source in self._sources:
+            own = [entry for entry in contenders if entry.source is source]
+            if not own:
+                continue
+            fastest = max(own, key=lambda entry: entry.images_per_second(entry.best_size))
+            soonest = min(own, key=lambda entry: median(entry.seconds[min(entry.seconds)]))
+            plans: dict[Goal, Plan] = {
+                "throughput": replace(fastest.plan, max_batch_size=fastest.best_size),
+                "latency": replace(soonest.plan, max_batch_size=soonest.best_size),
+            }
+            tuned = Tuned(tuned_key(source.sha256, self._processors), plans)
+            path = tuned_path(source.path)
+            try:
+                tuned.write(path)
+            except OSError as error:
+                raise TuningError(f"{path}: {error.strerror}") from error
+            yield path, tuned
+
+    def _load(self, source: ModelSource, plan: Plan) -> Model:
+        return load_model(source.path.stem, "1", source, plan, self._machine)
+
+    def _refuse(self, source: ModelSource, plan: Plan, reason: str) -> None:
+        self._refusals.append(Refusal(source.path, plan, reason))
+
+    def _share(self) -> float:
+        return (time.monotonic() - self._start) / self._budget_seconds
+
+    def _say(self, text: str) -> None:
+        self._progress(min(1.0, self._share()), text)
+
+
+def _best(contenders: Sequence[_Contender]) -> list[_Contender]:
+    """The fastest few, and whatever answers a single image soonest."""
+    fastest = sorted(contenders, key=lambda one: -one.images_per_second(one.best_size))
+    soonest = sorted(contenders, key=lambda one: median(one.seconds[min(one.seconds)]))
+    return list({id(one): one for one in (*fastest[: FINALISTS - 1], *soonest[:2])}.values())
+
+
+def measure_run(model: Model, inputs: Array, size: int) -> float:
+    """Seconds of one run of a batch, while as many runs go on as the plan has instances."""
+    batch = np.resize(inputs, (size, *inputs.shape[1:]))
+    instances = model.plan.instances
+    with ThreadPoolExecutor(instances) as threads:
+
+        def together(times: int) -> float:
+            start = time.perf_counter()
+            runs = [threads.submit(_repeat, model, batch, times) for _ in range(instances)]
+            for run in runs:
+                run.result()
+            return (time.perf_counter() - start) / times
+
+        seconds = together(1)  # warms up
+        return together(max(1, round(ENOUGH_SECONDS / seconds)))
+
+
+def _repeat(model: Model, batch: Array, times: int) -> None:
+    for _ in range(times):
+        model.run((batch,))
+
+
+def _run_all(model: Model, inputs: Array) -> list[Array]:
+    runs = [model.run((inputs[start : start + 8],)) for start in range(0, len(inputs), 8)]
+    return [np.concatenate(column) for column in zip(*runs, strict=True)]
+
+
+def _macs(path: Path) -> int:
+    """Of one image; 0 where they are not known."""
+    try:
+        return analyze(path, batch=1).totals.macs or 0
+    except AnalysisError:
+        return 0
+
+
+def _rows(entry: _Contender, macs: int, peaks: Mapping[str, float]) -> Iterator[Row]:
+    for size, seconds in entry.seconds.items():
+        rate = entry.images_per_second(size)
+        peak = peaks.get(entry.precision)
+        yield Row(
+            file=entry.source.path,
+            plan=replace(entry.plan, max_batch_size=size),
+            images_per_second=rate,
+            batch_seconds=median(seconds),
+            fraction_of_peak=2 * macs * rate / peak if macs and peak else None,
+            agreement=entry.agreement,
+            rounds=len(seconds),
+        )

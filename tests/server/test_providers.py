@@ -1,0 +1,156 @@
+"""Every provider that is there computes the same; one that is not says so."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+
+from convlens.client import Client
+from convlens.server.errors import ModelLoadError, StartError
+from convlens.server.model import load_model
+from convlens.server.plan import Gpu, Machine, Plan
+from convlens.server.providers import (
+    PROVIDERS,
+    ModelSource,
+    choose_provider,
+    open_session,
+)
+from convlens.server.providers.cache import cache_folder, cached_file
+from convlens.server.providers.nvidia import cuda_options
+from tests.server.graphs import save_two_inputs
+from tests.support import BUNDLED, DIGITS, running_server, save_slow_model
+
+openvino = pytest.mark.skipif(
+    PROVIDERS["openvino"].why_not() is not None, reason=str(PROVIDERS["openvino"].why_not())
+)
+
+
+def _bf16_here() -> bool:
+    try:
+        open_session(ModelSource.read(BUNDLED), Plan("openvino", "bf16"), Machine())
+    except ModelLoadError:
+        return False
+    return True
+
+
+@openvino
+@pytest.mark.parametrize("plan", [Plan("openvino"), Plan("openvino", threads=2, instances=2)])
+def test_openvino_computes_in_fp32_unless_it_is_told_otherwise(plan: Plan) -> None:
+    source = ModelSource.read(BUNDLED)
+    model = load_model("lenet5", "1", source, plan, Machine())
+    expected = load_model("lenet5", "1", source, Plan(), Machine())
+    assert model.signature == expected.signature
+    assert model.card.golden is not None
+    inputs = (model.card.golden.input(),)
+    np.testing.assert_allclose(model.run(inputs)[0], expected.run(inputs)[0], atol=1e-4)
+
+
+@openvino
+def test_openvino_keeps_the_names_of_axes_and_the_order_of_inputs(tmp_path: Path) -> None:
+    source = ModelSource.read(save_two_inputs(tmp_path / "two.onnx"))
+    model = load_model("two", "1", source, Plan("openvino"), Machine())
+    expected = load_model("two", "1", source, Plan(), Machine())
+    assert model.signature == expected.signature
+    assert model.signature.batched
+    left, right = np.ones((2, 3), np.float32), np.full((2, 3), 3, np.float32)
+    total, product = model.run((left, right))
+    np.testing.assert_array_equal(total, left + right)
+    np.testing.assert_array_equal(product, right)
+
+
+@openvino
+@pytest.mark.skipif(not _bf16_here(), reason="this processor does not compute in bf16")
+def test_bf16_differs_from_fp32_and_stays_within_its_own_bound() -> None:
+    model = load_model(
+        "lenet5", "1", ModelSource.read(BUNDLED), Plan("openvino", "bf16"), Machine()
+    )
+    assert model.precision == "bf16"
+    golden = model.card.golden
+    assert golden is not None
+    assert golden.tolerance < golden.deviation(model.run((golden.input(),))[0]) < 0.05
+
+
+@openvino
+def test_a_server_with_openvino_names_the_digits_and_its_provider() -> None:
+    with running_server("--provider", "openvino") as server, Client(server.address) as client:
+        assert {entry.provider for entry in client.list_models()} == {"openvino"}
+        for picture in DIGITS:
+            assert client.classify(picture).predictions[0].label == picture.name.split("-")[0]
+
+
+@openvino
+def test_a_graph_that_openvino_cannot_read_is_an_error_and_not_run_elsewhere(
+    tmp_path: Path,
+) -> None:
+    value = onnx.helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 2])
+    node = onnx.helper.make_node("NoSuchOperator", ["x"], ["y"], domain="nobody")
+    graph = onnx.helper.make_graph(
+        [node], "odd", [value], [onnx.helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    )
+    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("nobody", 1)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets), tmp_path / "odd.onnx")
+    with pytest.raises(ModelLoadError, match=r"openvino cannot load it: .*NoSuchOperator"):
+        open_session(ModelSource.read(tmp_path / "odd.onnx"), Plan("openvino"), Machine())
+
+
+def test_a_precision_that_a_provider_has_not_is_refused() -> None:
+    with pytest.raises(ModelLoadError, match="cpu computes in fp32, not bf16"):
+        open_session(ModelSource.read(BUNDLED), Plan("cpu", "bf16"), Machine())
+
+
+@pytest.mark.parametrize("name", ["cuda", "tensorrt"])
+def test_a_gpu_provider_that_is_not_there_says_what_to_install(name: str) -> None:
+    reason = PROVIDERS[name].why_not()
+    if reason is None:
+        pytest.skip(f"{name} works here")
+    with pytest.raises(StartError, match=f"--provider {name}: "):
+        choose_provider(name)
+
+
+def test_what_is_kept_of_a_large_model_computes_the_same(tmp_path: Path) -> None:
+    source = ModelSource.read(save_slow_model(tmp_path / "slow.onnx", layers=2))
+    assert source.path.stat().st_size > 1_000_000
+    picture = {"input": np.random.default_rng(0).random((2, 1, 32, 32), np.float32)}
+    machine = Machine(cache=tmp_path / "cache")
+    expected = open_session(source, Plan(), Machine()).run(None, picture)[0]
+    for _ in range(2):  # made, then found
+        kept = open_session(source, Plan(), machine).run(None, picture)[0]
+        np.testing.assert_array_equal(kept, expected)
+    (file,) = (tmp_path / "cache").rglob("*.onnx")
+    file.write_bytes(b"\x08\x08broken")
+    repaired = open_session(source, Plan(), machine).run(None, picture)[0]
+    np.testing.assert_array_equal(repaired, expected)
+    assert not file.exists()
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    assert cache_folder(tmp_path / "file", "key") is None
+    assert "no cache in" in caplog.text
+
+
+def test_a_file_of_the_cache_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    def fail(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        cached_file(tmp_path, "model.onnx", fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gpu_rounds_nothing_and_measures_convolutions_unless_told_otherwise() -> None:
+    assert cuda_options(Gpu()) == {
+        "device_id": "0",
+        "use_tf32": "0",
+        "cudnn_conv_algo_search": "EXHAUSTIVE",
+        "enable_cuda_graph": "0",
+    }
+    bounded = cuda_options(Gpu(device=1, memory_bytes=2**30, tf32=True))
+    assert bounded["gpu_mem_limit"] == str(2**30)
+    assert bounded["arena_extend_strategy"] == "kSameAsRequested"
+    assert (bounded["device_id"], bounded["use_tf32"]) == ("1", "1")

@@ -1,0 +1,139 @@
+"""Tuning finds a plan, the server uses it while it holds, and nothing that differs is chosen."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convlens.client import Client
+from convlens.server.agreement import Agreement, compare
+from convlens.server.plan import Machine, Plan
+from convlens.server.providers import ModelSource
+from convlens.server.tuned_file import Planner, Tuned, tuned_key, tuned_path
+from convlens.server.tuning import Tuner, Tuning
+from tests.support import BUNDLED, DIGITS, running_server
+
+BUDGET_SECONDS = 5.0
+
+
+@pytest.fixture(scope="module")
+def lenet5(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tuned") / "lenet5.onnx"
+    shutil.copy(BUNDLED, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tuning(lenet5: Path) -> Tuning:
+    said: list[float] = []
+    tuner = Tuner([lenet5], 2, Machine(), BUDGET_SECONDS, lambda share, _: said.append(share))
+    tuning = tuner.tune(DIGITS[0].parent)
+    assert said == sorted(said)
+    return tuning
+
+
+@pytest.fixture
+def planner() -> Planner:
+    return Planner(Plan(threads=2), "throughput", any_provider=True, processors=2)
+
+
+def test_every_row_gives_fp32s_answers_and_the_best_are_written(
+    tuning: Tuning, lenet5: Path
+) -> None:
+    assert tuning.trial.startswith("20 pictures of ")
+    ways = {(row.plan.instances, row.plan.threads) for row in tuning.rows}
+    assert (1, 2) in ways
+    assert ways <= {(1, 2), (2, 1)}
+    assert all(row.agreement.holds(random_weights=False) for row in tuning.rows)
+    assert tuning.peaks["fp32"] > 1e8
+    tuned = Tuned.read(tuned_path(lenet5))
+    assert tuned == tuning.tuned[tuned_path(lenet5)]
+    fastest = max(row.images_per_second for row in tuning.rows)
+    chosen = tuned.plans["throughput"]
+    assert any(
+        row.plan == chosen and row.images_per_second >= 0.97 * fastest for row in tuning.rows
+    )
+    soonest = min(
+        (row for row in tuning.rows if row.plan.max_batch_size == 1),
+        key=lambda row: row.batch_seconds,
+    )
+    latency = tuned.plans["latency"]
+    assert (latency.provider, latency.threads) == (soonest.plan.provider, soonest.plan.threads)
+
+
+@pytest.mark.usefixtures("tuning")
+def test_the_server_uses_what_was_found_and_says_so(lenet5: Path) -> None:
+    path = tuned_path(lenet5)
+    found = Tuned.read(path)
+    plan = Plan("cpu", "fp32", threads=1, instances=2, max_batch_size=3)
+    processors = found.key["processors"]
+    Tuned(found.key, {"throughput": plan, "latency": Plan(threads=2)}).write(path)
+    flags = ("--models", str(lenet5.parent), "--threads", str(processors))
+    with running_server(*flags) as server, Client(server.address) as client:
+        for picture in DIGITS:
+            assert client.classify(picture).predictions[0].label == picture.name.split("-")[0]
+        server.process.terminate()
+        _, log = server.process.communicate()
+    assert f"lenet5.onnx, tuned for throughput: {plan}" in log
+    found.write(path)
+
+
+def test_findings_of_another_machine_or_file_are_ignored_with_the_reason(
+    tmp_path: Path, planner: Planner, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = tmp_path / "model.onnx"
+    shutil.copy(BUNDLED, model)
+    source = ModelSource.read(model)
+    assert planner.choose(source) == planner.base
+    key = tuned_key(source.sha256, 2)
+    plan = Plan(threads=1, instances=2)
+    for name, other in (("sha256", "0"), ("processor", "abacus"), ("processors", 64)):
+        Tuned({**key, name: other}, {"throughput": plan, "latency": plan}).write(tuned_path(model))
+        caplog.clear()
+        assert planner.choose(source) == planner.base
+        assert f"is ignored: its {name} was {other}" in caplog.text
+    Tuned(key, {"throughput": plan, "latency": plan}).write(tuned_path(model))
+    assert planner.choose(source) == plan
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"schema": "convlens.tuned/1"}', '{"schema": "convlens.tuned/2"}']
+)
+def test_a_broken_file_of_findings_is_ignored(
+    text: str, tmp_path: Path, planner: Planner, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = tmp_path / "model.onnx"
+    shutil.copy(BUNDLED, model)
+    tuned_path(model).write_text(text)
+    assert planner.choose(ModelSource.read(model)) == planner.base
+    assert "is ignored" in caplog.text
+
+
+@pytest.mark.parametrize("field", [{"provider": "abacus"}, {"threads": 0}, {"speed": 1}])
+def test_a_plan_that_cannot_be_is_ignored(
+    field: dict[str, object], tmp_path: Path, planner: Planner
+) -> None:
+    model = tmp_path / "model.onnx"
+    shutil.copy(BUNDLED, model)
+    source = ModelSource.read(model)
+    path = tuned_path(model)
+    Tuned(tuned_key(source.sha256, 2), {"throughput": Plan(), "latency": Plan()}).write(path)
+    value = json.loads(path.read_text())
+    value["plans"]["throughput"].update(field)
+    path.write_text(json.dumps(value))
+    assert planner.choose(source) == planner.base
+
+
+def test_another_class_first_or_an_output_far_away_does_not_agree() -> None:
+    expected = np.eye(200, 10, dtype=np.float32)
+    assert compare([expected], [expected]) == Agreement(1.0, 0.0)
+    far = expected.copy()
+    far[0, 0] += 0.2
+    assert not compare([far], [expected]).holds(random_weights=True)
+    other = expected.copy()
+    other[:4] = other[:4, ::-1]
+    assert compare([other], [expected]).top1 == pytest.approx(0.98)
+    assert not Agreement(0.98, 0.01).holds(random_weights=False)
+    assert Agreement(0.98, 0.01).holds(random_weights=True)
