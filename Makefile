@@ -50,6 +50,7 @@ proto: $(VENV)-proto/stamp ## Regenerate the stubs in proto/ from the .proto fil
 	  $(patsubst proto/%,convlens/proto/%,$(wildcard proto/*.proto))
 
 bench: $(VENV)/dev.stamp ## Run the benchmarks; each prints ratios measured in one run
+	@$(BIN)/python bench/preprocessing.py
 	@$(BIN)/python bench/serve.py
 	@$(BIN)/python bench/analyze.py
 

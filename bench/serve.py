@@ -1,114 +1,217 @@
-"""What the server costs: its throughput and latency as ratios to the same work done in-process.
+"""What the server costs: its throughput and latency beside the same work done in-process.
 
-Rounds alternate between the two, in one run on one machine; medians are reported. The client runs
-on the same processors and its cost is included, so the ratios are lower bounds.
+The work is a 500-pixel JPEG from bytes to the five best classes (LeNet-5: a small picture).
+In-process means threads that decode, run and pick, in the best of several arrangements of threads
+and batch sizes. Rounds alternate between the two, in one run on one machine; medians are reported.
+h2load is the client, on the same processors: its cost is included, so that the ratios are lower
+bounds.
 
-    make bench
+    python bench/serve.py [MODEL...] [-- FLAG OF convlens serve...]
 """
 
-import asyncio
+import io
+import itertools
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from convlens.client import AsyncClient, Client
+import numpy as np
+from PIL import Image
+from skimage import data
+
+from convlens.client import Client
+from convlens.proto import classifier_pb2 as pb
 from convlens.server.model import Model, load_model
-from convlens.server.picture import to_input
+from convlens.server.picture import to_input, to_pixels
 from convlens.server.plan import Machine, Plan
 from convlens.server.predictions import top_k
 from convlens.server.processors import processor_count
 from convlens.server.providers import ModelSource
 from convlens.server.settings import BUNDLED_MODELS, Settings
 
-ROUNDS = 7
-PICTURES_A_ROUND = 1000
+MODELS = ("lenet5", "alexnet", "resnet50", "efficientnet_b0")
+ROUNDS = 5
+ROUND_SECONDS = 5.0
 IN_FLIGHT = 32
-RESULTS = Path(__file__).parent / "results" / "serve.json"
+FOLDER = Path(__file__).parent / "results"
+METHOD = "/convlens.v1.Classifier/Classify"
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """How the work is spread in-process: `workers` threads, each with a session of its own."""
+
+    workers: int
+    session_threads: int
+    batch_size: int
 
 
 def main() -> None:
     """Measure, print and write the ratios."""
-    pictures = [path.read_bytes() for path in sorted(BUNDLED_MODELS.parent.glob("digits/*.png"))]
-    work = [pictures[index % len(pictures)] for index in range(PICTURES_A_ROUND)]
-    source = ModelSource.read(BUNDLED_MODELS / "lenet5.onnx")
-    model = load_model("lenet5", "1", source, Plan(threads=processor_count()), Machine())
-    alone, one_at_a_time, many_at_a_time = [], [], []
-    with _server() as address:
-        for number in range(ROUNDS + 1):
-            rows = in_process(model, work), one_by_one(address, work), many(address, work)
-            if number > 0:  # the first round warms up
-                for column, row in zip((alone, one_at_a_time, many_at_a_time), rows, strict=True):
-                    column.append(row)
-            print(f"round {number} of {ROUNDS}", file=sys.stderr)
-    in_process_us, served_us, served_many_us = (
-        1e6 * statistics.median(column) / PICTURES_A_ROUND
-        for column in (alone, one_at_a_time, many_at_a_time)
-    )
+    names, flags = _arguments(sys.argv[1:])
+    if shutil.which("h2load") is None:
+        sys.exit("bench/serve.py needs h2load: apt-get install nghttp2-client")
     result = {
-        "command": "make bench",
+        "command": f"python bench/serve.py {' '.join(sys.argv[1:])}".strip(),
         "machine": f"{platform.machine()}, {os.cpu_count()} processors, Python "
         f"{platform.python_version()}",
-        "model": "lenet5",
-        "in_process_us": round(in_process_us, 1),
-        "served_one_at_a_time_us": round(served_us, 1),
-        "added_by_the_server_us": round(served_us - in_process_us, 1),
-        f"served_{IN_FLIGHT}_at_a_time_us": round(served_many_us, 1),
-        "throughput_ratio_to_in_process": round(in_process_us / served_many_us, 3),
+        "models": [measure(name, flags) for name in names],
     }
     print(json.dumps(result, indent=2))
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / "serve.json").write_text(json.dumps(result, indent=2) + "\n")
 
 
-def in_process(model: Model, work: list[bytes]) -> float:
-    """Seconds for the same pictures without a server: decode, run, top-k, one after the other."""
+def measure(name: str, flags: list[str]) -> dict[str, Any]:
+    """The ratios of one model."""
+    path, picture = _model(name), _picture(name)
+    source = ModelSource.read(path)
+    processors = processor_count()
+    models = {
+        threads: [
+            load_model(name, "1", source, Plan(threads=threads), Machine()) for _ in range(workers)
+        ]
+        for workers, threads in ((1, processors), (processors, 1))
+    }
+    arrangements = [
+        Arrangement(len(sessions), threads, batch)
+        for (threads, sessions), batch in itertools.product(models.items(), (1, 8))
+    ]
+    best = max(arrangements, key=lambda it: in_process(models[it.session_threads], it, picture))
+    rates: list[tuple[float, float]] = []
+    latencies: list[tuple[float, float]] = []
+    with _server(path.parent, flags) as address, tempfile.TemporaryDirectory() as folder:
+        body = Path(folder) / "body"
+        message = pb.ClassifyRequest(model=name, image=picture).SerializeToString()
+        body.write_bytes(b"\0" + len(message).to_bytes(4, "big") + message)
+        with Client(address) as client:
+            client.classify(
+                picture, model=name
+            )  # h2load sees no more of an answer than that it came
+        load(address, body, IN_FLIGHT)
+        for number in range(ROUNDS):
+            print(f"{name}: round {number + 1} of {ROUNDS}", file=sys.stderr)
+            alone = in_process(models[best.session_threads], best, picture)
+            rates.append((alone, load(address, body, IN_FLIGHT)[0]))
+            latencies.append(
+                (one_by_one(models[processors][0], picture), load(address, body, 1)[1])
+            )
+    ratio = statistics.median(served / alone for alone, served in rates)
+    added = statistics.median(served - alone for alone, served in latencies)
+    return {
+        "model": name,
+        "arrangement": vars(best),
+        "in_process_per_second": round(statistics.median(alone for alone, _ in rates), 1),
+        f"served_{IN_FLIGHT}_in_flight_per_second": round(
+            statistics.median(served for _, served in rates), 1
+        ),
+        "throughput_ratio": round(ratio, 3),
+        "in_process_median_ms": round(1e3 * statistics.median(a for a, _ in latencies), 2),
+        "added_median_ms": round(1e3 * added, 2),
+    }
+
+
+def in_process(models: list[Model], how: Arrangement, picture: bytes) -> float:
+    """Pictures per second without a server."""
+    counts = [0] * how.workers
+    end = time.perf_counter() + ROUND_SECONDS
+
+    def work(number: int) -> None:
+        while time.perf_counter() < end:
+            inputs = [_prepare(models[number], picture) for _ in range(how.batch_size)]
+            for row in models[number].run((np.stack(inputs),))[0]:
+                top_k(row, models[number].card, 5)
+            counts[number] += how.batch_size
+
+    start = time.perf_counter()
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(how.workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / (time.perf_counter() - start)
+
+
+def one_by_one(model: Model, picture: bytes) -> float:
+    """Median seconds of one picture at a time, without a server."""
+    seconds = []
+    end = time.perf_counter() + ROUND_SECONDS
+    while (start := time.perf_counter()) < end:
+        top_k(model.run((_prepare(model, picture)[None],))[0][0], model.card, 5)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def load(address: str, body: Path, in_flight: int) -> tuple[float, float]:
+    """Answers per second, and the median seconds of one, with so many in flight all the time."""
+    connections = min(in_flight, 4)
+    log = body.with_suffix(".log")
+    log.unlink(missing_ok=True)
+    command = ["h2load", "--duration", str(round(ROUND_SECONDS)), "--log-file", str(log)]
+    command += ["--clients", str(connections), "--max-concurrent-streams"]
+    command += [str(in_flight // connections), "--data", str(body)]
+    command += ["--header", "content-type: application/grpc", "--header", "te: trailers"]
+    subprocess.run([*command, f"http://{address}{METHOD}"], check=True, capture_output=True)
+    rows = [line.split() for line in log.read_text().splitlines()]
+    if any(row[1] != "200" for row in rows):
+        raise RuntimeError("not every call was answered")
+    seconds = [int(row[2]) / 1e6 for row in rows]
+    return len(seconds) / ROUND_SECONDS, statistics.median(seconds)
+
+
+def _prepare(model: Model, picture: bytes) -> Any:
     preprocessing = model.card.preprocessing
     assert preprocessing is not None
-    start = time.perf_counter()
-    for image in work:
-        tensor = to_input(image, preprocessing, Settings().max_pixels)
-        top_k(model.run((tensor[None],))[0][0], model.card, 5)
-    return time.perf_counter() - start
+    pixels = model.signature.inputs[0].datatype == "UINT8"
+    return (to_pixels if pixels else to_input)(picture, preprocessing, Settings().max_pixels)
 
 
-def one_by_one(address: str, work: list[bytes]) -> float:
-    """Seconds with one picture in flight at a time."""
-    with Client(address) as client:
-        start = time.perf_counter()
-        for image in work:
-            client.classify(image)
-        return time.perf_counter() - start
+def _model(name: str) -> Path:
+    """The model's file, alone in its folder; exported with random weights where it is missing."""
+    path = FOLDER / "models" / name / f"{name}.onnx"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name == "lenet5":
+            shutil.copy(BUNDLED_MODELS / path.name, path)
+        else:
+            command = [sys.executable, "-m", "convlens.cli", "export", name]
+            subprocess.run([*command, "--weights", "random", "-o", path], check=True)
+    return path
 
 
-def many(address: str, work: list[bytes]) -> float:
-    """Seconds with `IN_FLIGHT` pictures in flight all the time."""
+def _picture(name: str) -> bytes:
+    if name == "lenet5":
+        return min(BUNDLED_MODELS.parent.glob("digits/*.png")).read_bytes()
+    jpeg = io.BytesIO()
+    Image.fromarray(data.coffee()).resize((500, 375)).save(jpeg, "JPEG", quality=90)
+    return jpeg.getvalue()
 
-    async def caller(client: AsyncClient, images: Iterator[bytes]) -> None:
-        for image in images:
-            await client.classify(image)
 
-    async def run() -> float:
-        images = iter(work)
-        async with AsyncClient(address) as client:
-            start = time.perf_counter()
-            await asyncio.gather(*(caller(client, images) for _ in range(IN_FLIGHT)))
-            return time.perf_counter() - start
-
-    return asyncio.run(run())
+def _arguments(words: list[str]) -> tuple[list[str], list[str]]:
+    split = words.index("--") if "--" in words else len(words)
+    return words[:split] or list(MODELS), words[split + 1 :]
 
 
 @contextmanager
-def _server() -> Iterator[str]:
+def _server(models: Path, flags: list[str]) -> Iterator[str]:
     command = [sys.executable, "-m", "convlens.cli", "serve", "--port", "0", "--metrics-port", "0"]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [*command, "--models", models, *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     assert process.stdout is not None
     try:

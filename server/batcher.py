@@ -1,13 +1,15 @@
 """Requests that wait for the same model share one inference.
 
-The batcher never waits for company: an idle model runs the first request at once, and what arrives
-during a run forms the next batch. A model may have several runs going on at the same time; all of
-them take their batches from the one queue.
+An idle model runs the first request at once, and what arrives during a run forms the next batch.
+Between runs a batch may wait for company, where a delay is allowed. A model may have several runs
+going on at the same time; all of them take their batches from the one queue.
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -17,9 +19,14 @@ from typing import Any
 
 import numpy as np
 
+from convlens.server.batch_time import BatchTime
 from convlens.server.errors import DeadlineExceededError, ModelNotReadyError
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+# A run shorter than this is done on the event loop, which costs it less than two changes of thread
+# and bounds what others wait for it.
+INLINE_SECONDS = 0.0005
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +37,7 @@ class Inferred:
 
     Attributes:
         outputs: of the graph, the request's own rows.
-        queue_seconds: from being submitted until its batch ran.
+        queue_seconds: from being submitted until its batch began to run.
         infer_seconds: the batch's run.
         batch_size: how many rows shared it.
     """
@@ -51,6 +58,13 @@ class _Waiting:
     answer: "asyncio.Future[Inferred]"
 
 
+@dataclass(frozen=True)
+class _Ran:
+    outputs: list[tuple[Array, ...]]  # of each request
+    start: float
+    seconds: float
+
+
 class Batcher:
     """Collects the waiting requests of one model and runs them together.
 
@@ -58,6 +72,8 @@ class Batcher:
         run: the inputs of a graph -> its outputs, called in threads of the batcher's own.
         max_batch_size: the most rows that share one run; 1 where requests share none.
         on_batch: is told of each run: how many rows, how many seconds.
+        batch_time: what the runs teach, and what predicts the next ones.
+        max_delay_seconds: how long a request may wait for company while the model is busy.
         instances: how many runs may go on at the same time.
     """
 
@@ -66,11 +82,17 @@ class Batcher:
         run: Callable[[tuple[Array, ...]], tuple[Array, ...]],
         max_batch_size: int,
         on_batch: Callable[[int, float], None],
+        *,
+        batch_time: BatchTime,
+        max_delay_seconds: float = 0.0,
         instances: int = 1,
     ) -> None:
         self._run = run
         self._max_batch_size = max_batch_size
         self._on_batch = on_batch
+        self._batch_time = batch_time
+        self._max_delay_seconds = max_delay_seconds
+        self._last_run = -math.inf
         self._waiting: deque[_Waiting] = deque()
         self._rows_waiting = 0
         self._arrived = asyncio.Event()
@@ -116,6 +138,8 @@ class Batcher:
     async def _work(self) -> None:
         while self._waiting or not self._closing:
             await self._arrived.wait()
+            if self._max_delay_seconds:
+                await self._wait_for_company()
             batch = self._next_batch()
             # Before the run: another worker would go round and round while the queue is empty.
             if not (self._waiting or self._closing):
@@ -123,14 +147,33 @@ class Batcher:
             if batch:
                 await self._answer(batch)
 
+    async def _wait_for_company(self) -> None:
+        """Let a batch fill up, right after another run; an idle model does not wait."""
+        now = time.monotonic()
+        if not self._waiting or now > self._last_run + self._max_delay_seconds:
+            return
+        deadline = min(waiting.deadline for waiting in self._waiting)
+        until = min(
+            self._waiting[0].submitted + self._max_delay_seconds,
+            deadline - self._batch_time.predict(self._max_batch_size),
+        )
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(until - now):
+                while self._rows_waiting < self._max_batch_size and not self._closing:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+        self._arrived.set()
+
     def _next_batch(self) -> list[_Waiting]:
         """Take what may run together, and drop what nobody waits for any more.
 
         The oldest request always goes; those that do not fit to it keep their places in the queue.
+        The batch is closed where one more would make its tightest deadline be missed.
         """
         now = time.monotonic()
         batch: list[_Waiting] = []
         room = self._max_batch_size
+        tightest = math.inf
         passed_over: list[_Waiting] = []
         while self._waiting and room > 0:
             waiting = self._waiting.popleft()
@@ -143,9 +186,15 @@ class Batcher:
                 )
             elif batch and not (waiting.rows <= room and waiting.row_shapes == batch[0].row_shapes):
                 passed_over.append(waiting)
+            elif batch and not self._batch_time.admits(
+                self._max_batch_size - room, waiting.rows, tightest - now
+            ):
+                passed_over.append(waiting)
+                break
             else:
                 self._rows_waiting -= waiting.rows
                 room -= waiting.rows
+                tightest = min(tightest, waiting.deadline)
                 batch.append(waiting)
         self._waiting.extendleft(reversed(passed_over))
         return batch
@@ -156,11 +205,14 @@ class Batcher:
         Where a shared run fails, each of its requests runs alone: one that the model cannot digest
         fails alone.
         """
-        start = time.monotonic()
+        batch_size = sum(waiting.rows for waiting in batch)
         try:
-            outputs = await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._run_batch, batch
-            )
+            if 0.0 < self._batch_time.predict(batch_size) < INLINE_SECONDS:
+                ran = self._run_batch(batch)
+                await asyncio.sleep(0)  # other requests have their turn between runs
+            else:
+                loop = asyncio.get_running_loop()
+                ran = await loop.run_in_executor(self._threads, self._run_batch, batch)
         except Exception as error:  # noqa: BLE001 - it is the callers', and logged at the edge
             if len(batch) == 1:
                 if not batch[0].answer.done():
@@ -171,22 +223,24 @@ class Batcher:
                 if not waiting.answer.done():
                     await self._answer([waiting])
             return
-        seconds = time.monotonic() - start
-        batch_size = sum(waiting.rows for waiting in batch)
-        self._on_batch(batch_size, seconds)
-        for waiting, own in zip(batch, outputs, strict=True):
+        self._last_run = ran.start + ran.seconds
+        self._batch_time.learn(batch_size, ran.seconds)
+        self._on_batch(batch_size, ran.seconds)
+        for waiting, own in zip(batch, ran.outputs, strict=True):
             if not waiting.answer.done():
-                waiting.answer.set_result(
-                    Inferred(own, start - waiting.submitted, seconds, batch_size)
-                )
+                queue_seconds = ran.start - waiting.submitted
+                waiting.answer.set_result(Inferred(own, queue_seconds, ran.seconds, batch_size))
 
-    def _run_batch(self, batch: list[_Waiting]) -> list[tuple[Array, ...]]:
-        """Runs in one of the batcher's threads; returns the outputs of each request."""
+    def _run_batch(self, batch: list[_Waiting]) -> _Ran:
+        """Runs in one of the batcher's threads, or on the event loop where it is short."""
+        start = time.monotonic()
         if len(batch) == 1:
-            return [self._run(batch[0].inputs)]
-        columns = zip(*(waiting.inputs for waiting in batch), strict=True)
-        outputs = self._run(tuple(np.concatenate(column) for column in columns))
-        return _split(outputs, [waiting.rows for waiting in batch])
+            outputs = [self._run(batch[0].inputs)]
+        else:
+            columns = zip(*(waiting.inputs for waiting in batch), strict=True)
+            joined = self._run(tuple(np.concatenate(column) for column in columns))
+            outputs = _split(joined, [waiting.rows for waiting in batch])
+        return _Ran(outputs, start, time.monotonic() - start)
 
 
 def _split(outputs: tuple[Array, ...], rows: list[int]) -> list[tuple[Array, ...]]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from convlens.proto import inference_pb2 as pb
 from convlens.server.model import Model
 from convlens.server.repository import State, Version
+from convlens.server.rpc import microseconds
 from convlens.server.served_model import PICTURES
 from convlens.server.statistics import Duration, Statistics
 from convlens.server.tensor import TensorSpec
@@ -44,12 +45,15 @@ def model_metadata(model: Model, versions: Sequence[str]) -> pb.ModelMetadataRes
     )
 
 
-def model_config(model: Model, max_batch_size: int) -> pb.ModelConfigResponse:
+def model_config(
+    model: Model, max_batch_size: int, max_delay_seconds: float
+) -> pb.ModelConfigResponse:
     """How a model is run, in the words of Triton's configuration.
 
     Args:
         model: described.
         max_batch_size: the most rows that share a run, if requests share runs.
+        max_delay_seconds: how long a request may wait for others.
     """
     batched = model.signature.batched
     preprocessing = model.card.preprocessing
@@ -87,7 +91,7 @@ def model_config(model: Model, max_batch_size: int) -> pb.ModelConfigResponse:
         default_model_filename=model.path.name,
     )
     if batched:
-        config.dynamic_batching.max_queue_delay_microseconds = 0
+        config.dynamic_batching.max_queue_delay_microseconds = microseconds(max_delay_seconds)
     if model.takes_pictures:
         config.parameters["pictures"].string_value = PICTURES
     return pb.ModelConfigResponse(config=config)

@@ -110,7 +110,7 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
     ) -> pb.ModelConfigResponse:
         """How a model is run."""
         served = self._repository.get(request.name, request.version)
-        return messages.model_config(served.model, served.max_batch_size)
+        return messages.model_config(served.model, served.max_batch_size, served.max_delay_seconds)
 
     async def ModelStatistics(
         self, request: pb.ModelStatisticsRequest, context: Any

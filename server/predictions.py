@@ -44,12 +44,12 @@ def top_k(row: Row, card: ModelCard, k: int) -> tuple[Prediction, ...]:
     order = np.argsort(-probabilities, kind="stable")[: k or DEFAULT_TOP_K]
     labels = card.labels or ()
     return tuple(
-        Prediction(
-            index=int(index),
-            label=labels[index] if index < len(labels) else "",
-            probability=float(probabilities[index]),
-        )
-        for index in order
+        [
+            Prediction(index, labels[index] if index < len(labels) else "", probability)
+            for index, probability in zip(
+                order.tolist(), probabilities[order].tolist(), strict=True
+            )
+        ]
     )
 
 

@@ -225,7 +225,8 @@ class Repository:
             name, _, alias_version = self._settings.aliases[name].partition("@")
             version = version or alias_version
         GRANT.get().require_model(name)
-        versions = [entry for entry in self.versions if entry.file.name == name]
+        keys = [key for key in self._versions if key[0] == name]
+        versions = [self._versions[key] for key in sorted(keys, key=_by_number)]
         if not versions:
             raise ModelNotFoundError(f"no model {name!r}: there are {self._names()}")
         if not version:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from convlens.server.batch_time import BatchTime
 from convlens.server.batcher import Batcher, Inferred
 from convlens.server.decoder import Decoded, Decoder
 from convlens.server.errors import (
@@ -77,6 +78,7 @@ class ServedModel:
     ) -> None:
         self.model = model
         self.max_batch_size = model.plan.max_batch_size if model.signature.batched else 1
+        self.max_delay_seconds = settings.max_delay_ms / 1e3
         self.statistics = Statistics()
         preprocessing = model.card.preprocessing
         self._decoder = (
@@ -85,14 +87,22 @@ class ServedModel:
                 settings.max_pixels,
                 decoders,
                 normalised=model.signature.inputs[0].datatype != "UINT8",
+                approximate=settings.approximate_decoding,
             )
             if preprocessing
             else None
         )
         self._places = Places(settings.queue_size)
-        self._row_seconds = 0.0
+        self._batch_time = BatchTime()
         self._closing = False
-        self._batcher = Batcher(model.run, self.max_batch_size, self._learn, model.plan.instances)
+        self._batcher = Batcher(
+            model.run,
+            self.max_batch_size,
+            self._ran,
+            batch_time=self._batch_time,
+            max_delay_seconds=self.max_delay_seconds,
+            instances=model.plan.instances,
+        )
         self._metrics = metrics.add_model(
             model.name,
             model.version,
@@ -211,11 +221,12 @@ class ServedModel:
         A request that cannot be answered in time any more, as the time of the last runs and what
         is in flight tell, is refused at the door.
         """
-        wait_seconds = self._places.taken * self._row_seconds
-        if time.monotonic() + wait_seconds > deadline:
+        taken = self._places.taken
+        seconds = self._seconds_for(taken + rows)
+        if time.monotonic() + seconds > deadline:
             raise DeadlineExceededError(
-                f"{self._places.taken} pictures are in flight for model {self.model.name!r}: they "
-                f"will take about {wait_seconds:.3f} s, and the deadline comes sooner"
+                f"{taken} pictures are in flight for model {self.model.name!r}: with them this "
+                f"would take about {seconds:.3f} s, and the deadline comes sooner"
             )
         if rows > self._places.total:
             raise InvalidRequestError(
@@ -227,8 +238,13 @@ class ServedModel:
             raise OverloadedError(
                 f"{self._places.total} pictures are in flight for model "
                 f"{self.model.name!r}: try again later",
-                retry_after_seconds=self._places.total * self._row_seconds,
+                retry_after_seconds=self._seconds_for(self._places.total),
             )
+
+    def _seconds_for(self, rows: int) -> float:
+        """How long so many rows are expected to take."""
+        instances = self.model.plan.instances
+        return self._batch_time.predict_queue(rows, self.max_batch_size, instances)
 
     @contextmanager
     def _held(self, rows: int) -> Iterator[None]:
@@ -291,11 +307,9 @@ class ServedModel:
             batch_size=max(piece.batch_size for piece in pieces),
         )
 
-    def _learn(self, batch_size: int, seconds: float) -> None:
+    def _ran(self, batch_size: int, seconds: float) -> None:
         self._metrics.batch_size.observe(batch_size)
         self.statistics.ran(batch_size, seconds)
-        per_row = seconds / (batch_size * self.model.plan.instances)
-        self._row_seconds += (per_row - self._row_seconds) / (8 if self._row_seconds else 1)
 
     def _observe(self, timing: Timing, rows: int) -> None:
         stages = self._metrics.stages

@@ -72,6 +72,13 @@ class Settings(BaseModel):
     max_batch_size: Count = Field(
         16, examples=["PICTURES"], description="the most that share one inference"
     )
+    max_delay_ms: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        examples=["MILLISECONDS"],
+        description="how long a request may wait for company while the model is busy",
+    )
     queue_size: Count = Field(
         256, examples=["PICTURES"], description="the most in flight for one model; more are refused"
     )
@@ -83,6 +90,11 @@ class Settings(BaseModel):
     )
     max_pixels: Count = Field(
         64_000_000, examples=["PIXELS"], description="the largest picture, judged on its header"
+    )
+    approximate_decoding: bool = Field(
+        False,
+        description="decode large JPEGs at a fraction of their size, resize only what is cropped: "
+        "faster, with slightly different pixels",
     )
     threads: int = Field(
         0,

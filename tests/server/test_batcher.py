@@ -3,11 +3,13 @@
 import asyncio
 import math
 import threading
+import time
 from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
 
+from convlens.server.batch_time import BatchTime
 from convlens.server.batcher import Batcher
 from convlens.server.places import Places
 from convlens.server.tensor import Array
@@ -33,7 +35,7 @@ def doubler() -> Doubler:
 
 @pytest.fixture
 async def batcher(doubler: Doubler) -> AsyncIterator[Batcher]:
-    batcher = Batcher(doubler, max_batch_size=4, on_batch=lambda *_: None)
+    batcher = Batcher(doubler, max_batch_size=4, on_batch=lambda *_: None, batch_time=BatchTime())
     yield batcher
     doubler.may_run.set()
     await batcher.close()
@@ -76,13 +78,80 @@ async def test_as_many_runs_go_on_at_once_as_there_are_instances() -> None:
 
     def run(inputs: tuple[Array, ...]) -> tuple[Array, ...]:
         both_run.wait(20)  # breaks where the second run does not begin during the first
+        time.sleep(0.01)  # too long for the event loop
         return inputs
 
-    batcher = Batcher(run, max_batch_size=1, on_batch=lambda *_: None, instances=2)
+    batcher = Batcher(
+        run, max_batch_size=1, on_batch=lambda *_: None, batch_time=BatchTime(), instances=2
+    )
     calls = [batcher.submit((np.full((1, 1), index),), 1, math.inf) for index in range(6)]
     answers = await asyncio.wait_for(asyncio.gather(*calls), 30)
     assert [answer.outputs[0].item() for answer in answers] == list(range(6))
     await batcher.close()
+
+
+async def test_a_batch_is_closed_where_one_more_would_miss_its_tightest_deadline(
+    doubler: Doubler,
+) -> None:
+    batch_time = BatchTime()
+    for rows in [1, 2, 3, 4] * 5:
+        batch_time.learn(rows, 100.0 * rows)
+    batcher = Batcher(doubler, max_batch_size=4, on_batch=lambda *_: None, batch_time=batch_time)
+    row = (np.ones((1, 3)),)
+    calls = [asyncio.ensure_future(batcher.submit(row, 1, math.inf))]
+    await asyncio.sleep(0.05)
+    spare_seconds = 250.0  # two rows take 200 s, three 300 s
+    calls += [
+        asyncio.ensure_future(batcher.submit(row, 1, deadline))
+        for deadline in (time.monotonic() + spare_seconds, math.inf, math.inf)
+    ]
+    await asyncio.sleep(0.05)
+    doubler.may_run.set()
+    await asyncio.gather(*calls)
+    await batcher.close()
+    assert doubler.shapes == [(1, 3), (2, 3), (1, 3)]
+
+
+async def test_a_delay_fills_batches_of_a_busy_model_and_never_holds_up_an_idle_one(
+    doubler: Doubler,
+) -> None:
+    doubler.may_run.set()
+    batcher = Batcher(
+        doubler,
+        max_batch_size=3,
+        on_batch=lambda *_: None,
+        batch_time=BatchTime(),
+        max_delay_seconds=30.0,
+    )
+    row = (np.ones((1, 3)),)
+    async with asyncio.timeout(20):
+        await batcher.submit(row, 1, math.inf)  # idle: at once
+        calls = []
+        for _ in range(3):
+            calls.append(asyncio.ensure_future(batcher.submit(row, 1, math.inf)))
+            await asyncio.sleep(0.05)
+        await asyncio.gather(*calls)  # full: before the delay is over
+    await batcher.close()
+    assert doubler.shapes == [(1, 3), (3, 3)]
+
+
+async def test_a_delay_ends_in_time_for_the_deadline(doubler: Doubler) -> None:
+    doubler.may_run.set()
+    batch_time = BatchTime()
+    batch_time.learn(3, 1e6)  # whatever is run next, three rows will be thought to take long
+    batcher = Batcher(
+        doubler,
+        max_batch_size=3,
+        on_batch=lambda *_: None,
+        batch_time=batch_time,
+        max_delay_seconds=600.0,
+    )
+    row = (np.ones((1, 3)),)
+    await batcher.submit(row, 1, math.inf)
+    deadline = time.monotonic() + 600.0
+    answer = await asyncio.wait_for(batcher.submit(row, 1, deadline), 60)
+    await batcher.close()
+    assert answer.batch_size == 1
 
 
 async def test_places_go_to_who_came_first_and_come_back_from_who_left() -> None:

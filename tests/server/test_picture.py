@@ -1,6 +1,7 @@
 """Preprocessing equals torchvision's transforms on PIL images, and odd pictures are read right."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,9 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from convlens.analysis.card import Preprocessing
+from convlens.analysis.card import Interpolation, Preprocessing
 from convlens.server.errors import InvalidPictureError
-from convlens.server.picture import decode, to_input
+from convlens.server.picture import decode, resize_and_crop, to_input, to_pixels
 from tests.support import encode
 
 IMAGENET = Preprocessing.from_json(
@@ -61,9 +62,7 @@ def test_odd_sizes_are_prepared_as_torchvision_does_it(size: tuple[int, int]) ->
 
 
 def test_a_crop_larger_than_the_picture_gets_torchvisions_border() -> None:
-    import dataclasses
-
-    small = dataclasses.replace(IMAGENET, resize=100, crop=(131, 224))
+    small = replace(IMAGENET, resize=100, crop=(131, 224))
     noise = np.random.RandomState(0).randint(0, 256, (101, 143, 3)).astype(np.uint8)
     picture = Image.fromarray(noise)
     transform = transforms.Compose(
@@ -78,11 +77,42 @@ def test_a_crop_larger_than_the_picture_gets_torchvisions_border() -> None:
     np.testing.assert_allclose(ours, transform(picture).numpy(), atol=2e-6)
 
 
-def test_layout_nhwc_moves_the_channels_last(photographs: dict[str, Path]) -> None:
-    import dataclasses
+SIZES = [(500, 375), (500, 333), (333, 500), (512, 512), (640, 427), (97, 200), (500, 1300)]
 
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("resize", "crop", "interpolation"),
+    [(256, 224, "bilinear"), (232, 224, "bilinear"), (256, 224, "bicubic"), (40, 32, "lanczos")],
+)
+def test_what_the_crop_drops_is_left_out_without_changing_a_pixel(
+    size: tuple[int, int], resize: int, crop: int, interpolation: Interpolation
+) -> None:
+    how = replace(IMAGENET, resize=resize, crop=(crop, crop), interpolation=interpolation)
+    noise = np.random.RandomState(0).randint(0, 256, (size[1], size[0], 3)).astype(np.uint8)
+    picture = Image.fromarray(noise)
+    transform = transforms.Compose(
+        [
+            transforms.Resize(resize, transforms.InterpolationMode(interpolation)),
+            transforms.CenterCrop(crop),
+        ]
+    )
+    np.testing.assert_array_equal(resize_and_crop(picture, how), transform(picture))
+
+
+def test_the_approximate_mode_stays_close(photographs: dict[str, Path]) -> None:
+    picture = Image.open(photographs["coffee"]).convert("RGB").resize((1800, 1200))
+    data = encode(picture, "JPEG", quality=90)
+    exact = to_pixels(data, IMAGENET, MAX_PIXELS).astype(int)
+    approximate = to_pixels(data, IMAGENET, MAX_PIXELS, approximate=True).astype(int)
+    assert approximate.shape == exact.shape
+    assert 0 < np.abs(approximate - exact).mean() < 1.0
+    assert np.abs(approximate - exact).max() < 40
+
+
+def test_layout_nhwc_moves_the_channels_last(photographs: dict[str, Path]) -> None:
     data = photographs["chelsea"].read_bytes()
-    last = to_input(data, dataclasses.replace(IMAGENET, layout="NHWC"), MAX_PIXELS)
+    last = to_input(data, replace(IMAGENET, layout="NHWC"), MAX_PIXELS)
     first = to_input(data, IMAGENET, MAX_PIXELS)
     assert last.shape == (224, 224, 3)
     np.testing.assert_array_equal(last.transpose(2, 0, 1), first)
