@@ -2,20 +2,26 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
 
 import grpc
 
 from convlens.client.errors import ClientError
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
+DEFAULT_TIMEOUT_SECONDS = 30.0
+DEFAULT_RETRIES = 5
+DEFAULT_CONCURRENCY = 8
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    # A server that restarts is found again within seconds, not within two minutes.
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 3000),
+    # A server that restarts is found again within a second, not within two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # A server whose machine has vanished is given up after half a minute, not after TCP's quarter
+    # of an hour. More pings than these a server may take for abuse.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
 )
 
 
@@ -47,13 +53,6 @@ class Tls:
         except OSError as error:
             raise ClientError("INVALID_ARGUMENT", f"{error.filename}: {error.strerror}") from error
         return grpc.ssl_channel_credentials(ca, key, certificate)
-
-
-class CallOptions(TypedDict):
-    """What every call is made with."""
-
-    timeout: float
-    metadata: tuple[tuple[str, str], ...]
 
 
 def call_metadata(token: str | None) -> tuple[tuple[str, str], ...]:
