@@ -95,8 +95,13 @@ def run(arguments: argparse.Namespace) -> int:
 async def _run(arguments: argparse.Namespace) -> int:
     done = failed = 0
     model, _, version = arguments.model.partition("@")
+    way = connection(arguments)
     client = AsyncClient(
-        **connection(arguments), timeout_seconds=arguments.timeout, retries=arguments.retries
+        way.address,
+        timeout_seconds=arguments.timeout,
+        retries=arguments.retries,
+        tls=way.tls,
+        token=way.token,
     )
     async with client:
         answers = client.classify_many(

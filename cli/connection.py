@@ -3,20 +3,11 @@
 import argparse
 import os
 from pathlib import Path
-from typing import TypedDict
 
 from convlens.cli.errors import CommandError
-from convlens.client import DEFAULT_ADDRESS, Tls
+from convlens.client import DEFAULT_ADDRESS, Connection, Tls
 
 TOKEN_VARIABLE = "CONVLENS_TOKEN"  # noqa: S105 - a name, not a token
-
-
-class Connection(TypedDict):
-    """What a client is opened with."""
-
-    address: str
-    tls: Tls | None
-    token: str | None
 
 
 def add_connection_arguments(parser: argparse.ArgumentParser) -> None:

@@ -20,6 +20,7 @@ COMMANDS = {
     "compare": ("show what differs between two ONNX files, layer by layer", ()),
     "serve": ("serve a folder of ONNX files over gRPC", ("serve", "serve-gpu")),
     "classify": ("send pictures to a server and print their labels", ("client",)),
+    "bench": ("put a server under load and measure it", ("client",)),
     "demo": ("serve the bundled model and classify the bundled pictures", ("serve", "serve-gpu")),
 }
 

@@ -7,6 +7,7 @@ from convlens.client.connection import (
     DEFAULT_CONCURRENCY,
     DEFAULT_RETRIES,
     DEFAULT_TIMEOUT_SECONDS,
+    Connection,
     Tls,
 )
 from convlens.client.errors import (
@@ -40,6 +41,7 @@ __all__ = [
     "Classification",
     "Client",
     "ClientError",
+    "Connection",
     "DeadlineExceededError",
     "InvalidArgumentError",
     "ModelDescription",

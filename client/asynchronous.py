@@ -9,13 +9,13 @@ import grpc
 
 from convlens.client import messages
 from convlens.client.connection import (
-    CHANNEL_OPTIONS,
     DEFAULT_ADDRESS,
     DEFAULT_CONCURRENCY,
     DEFAULT_RETRIES,
     DEFAULT_TIMEOUT_SECONDS,
+    Connection,
     Tls,
-    call_metadata,
+    aio_channel,
 )
 from convlens.client.errors import ClientError
 from convlens.client.messages import (
@@ -54,11 +54,9 @@ class AsyncClient:
     ) -> None:
         self._address = address
         self._retry = Retry(retries, timeout_seconds)
-        self._metadata = call_metadata(token)
-        if tls is None:
-            self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
-        else:
-            self._channel = grpc.aio.secure_channel(address, tls.credentials(), CHANNEL_OPTIONS)
+        connection = Connection(address, tls, token)
+        self._metadata = connection.metadata
+        self._channel = aio_channel(connection)
         self._stub = pb_grpc.ClassifierStub(self._channel)
 
     async def classify(

@@ -9,13 +9,13 @@ import grpc
 
 from convlens.client import messages
 from convlens.client.connection import (
-    CHANNEL_OPTIONS,
     DEFAULT_ADDRESS,
     DEFAULT_CONCURRENCY,
     DEFAULT_RETRIES,
     DEFAULT_TIMEOUT_SECONDS,
+    Connection,
     Tls,
-    call_metadata,
+    channel,
 )
 from convlens.client.errors import ClientError, from_rpc_error
 from convlens.client.messages import (
@@ -62,12 +62,10 @@ class Client:
     ) -> None:
         self._address = address
         self._retry = Retry(retries, timeout_seconds)
-        self._metadata = call_metadata(token)
+        connection = Connection(address, tls, token)
+        self._metadata = connection.metadata
         self._closed = threading.Event()
-        if tls is None:
-            self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
-        else:
-            self._channel = grpc.secure_channel(address, tls.credentials(), CHANNEL_OPTIONS)
+        self._channel = channel(connection)
         self._stub = pb_grpc.ClassifierStub(self._channel)
 
     def classify(

@@ -1,6 +1,6 @@
 """How a server is reached: its address, TLS, the token."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
@@ -55,6 +55,48 @@ class Tls:
         return grpc.ssl_channel_credentials(ca, key, certificate)
 
 
-def call_metadata(token: str | None) -> tuple[tuple[str, str], ...]:
-    """What every call carries."""
-    return () if token is None else (("authorization", f"Bearer {token}"),)
+@dataclass(frozen=True)
+class Connection:
+    """How a server is reached.
+
+    Attributes:
+        address: "host:port".
+        tls: the certificates of an encrypted connection; None for a plain one.
+        token: that opens the server, where it asks for one.
+    """
+
+    address: str = DEFAULT_ADDRESS
+    tls: Tls | None = None
+    token: str | None = field(default=None, repr=False)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What every call carries."""
+        return () if self.token is None else (("authorization", f"Bearer {self.token}"),)
+
+
+def channel(connection: Connection) -> grpc.Channel:
+    """Open a connection for threads.
+
+    Raises:
+        ClientError: a certificate's file cannot be read.
+    """
+    if connection.tls is None:
+        return grpc.insecure_channel(connection.address, CHANNEL_OPTIONS)
+    return grpc.secure_channel(connection.address, connection.tls.credentials(), CHANNEL_OPTIONS)
+
+
+def aio_channel(connection: Connection, *, own: bool = False) -> grpc.aio.Channel:
+    """Open a connection for the running event loop.
+
+    Args:
+        connection: to open.
+        own: share no socket with other channels to the same server.
+
+    Raises:
+        ClientError: a certificate's file cannot be read.
+    """
+    options = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", int(own)))
+    if connection.tls is None:
+        return grpc.aio.insecure_channel(connection.address, options)
+    return grpc.aio.secure_channel(connection.address, connection.tls.credentials(), options)
