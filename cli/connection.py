@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 
 from convlens.cli.errors import CommandError
-from convlens.client import DEFAULT_ADDRESS, Connection, Tls
+from convlens.client import DEFAULT_ADDRESS, Tls
+from convlens.client.connection import Connection
 
 TOKEN_VARIABLE = "CONVLENS_TOKEN"  # noqa: S105 - a name, not a token
 

@@ -7,7 +7,6 @@ from convlens.client.connection import (
     DEFAULT_CONCURRENCY,
     DEFAULT_RETRIES,
     DEFAULT_TIMEOUT_SECONDS,
-    Connection,
     Tls,
 )
 from convlens.client.errors import (
@@ -41,7 +40,6 @@ __all__ = [
     "Classification",
     "Client",
     "ClientError",
-    "Connection",
     "DeadlineExceededError",
     "InvalidArgumentError",
     "ModelDescription",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 # Each bucket is 0.5 % wider than the one before it, from 1 us to 2 hours: a percentile is at most
 # 0.25 % away from the value that was recorded.
 GROWTH = 1.005
+LOG_GROWTH = math.log(GROWTH)
 SHORTEST_SECONDS = 1e-6
 BUCKETS = 4600
 
@@ -28,7 +29,7 @@ class Histogram:
 
     def record(self, seconds: float) -> None:
         """Count one value."""
-        index = int(math.log(max(seconds, SHORTEST_SECONDS) / SHORTEST_SECONDS) / math.log(GROWTH))
+        index = int(math.log(max(seconds / SHORTEST_SECONDS, 1.0)) / LOG_GROWTH)
         self.counts[min(index, BUCKETS - 1)] += 1
         self.count += 1
         self.total_seconds += seconds

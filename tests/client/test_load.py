@@ -2,7 +2,8 @@
 
 import pytest
 
-from convlens.client import ClientError, Connection
+from convlens.client import ClientError
+from convlens.client.connection import Connection
 from convlens.client.load import ClosedLoop, Job, OpenLoop, check, measure
 from convlens.client.load_processes import measure_with
 from convlens.client.load_target import Target, picture_target, tensor_target
