@@ -1,8 +1,10 @@
 """Whether `convlens bench` agrees with h2load: the same request, server and concurrency, in turns.
 
-Each generator has a processor of its own, the server another one. The ratio of a round is
-`convlens bench` / h2load; the median over all rounds is reported. `reach` is what the generator
-manages where the server costs next to nothing: nghttpd, which answers every request with a file.
+The generators have one processor, the server another one. The ratio of a round is `convlens bench`
+/ h2load; the median over all rounds is reported. It needs a
+machine that does nothing else: `server_cores` tells whether the server had its whole processor.
+`reach` is what the generator manages where the server costs next to nothing: nghttpd, which answers
+every request with a file.
 
     apt-get install nghttp2-client nghttp2-server
     python bench/load_generator.py --picture server/bundled/digits/3-0045.png
@@ -13,6 +15,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import socket
 import statistics
 import subprocess
@@ -28,7 +31,6 @@ from convlens.proto import classifier_pb2 as pb
 
 RESULTS = Path(__file__).parent / "results" / "load_generator.json"
 SERVER_PROCESSOR, CLIENT_PROCESSOR = "0", "1"
-SECONDS, WARMUP_SECONDS = 3, 1
 
 
 def main() -> None:
@@ -38,22 +40,24 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, required=True, help="that is sent")
     parser.add_argument("--concurrency", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=int, default=3, help="of each measurement")
     arguments = parser.parse_args()
     rounds: list[dict[str, dict[str, float]]] = []
     with _server(arguments.models) as (address, process_id):
-        for number in range(arguments.rounds):
+        for number in range(arguments.rounds + 1):
             row: dict[str, dict[str, float]] = {}
             for name, generator in (("h2load", _h2load), ("bench", _bench)):
                 before = _processor_seconds(process_id)
-                row[name] = generator(address, arguments.picture, arguments.concurrency)
-                row[name]["server_cpu_s"] = round(_processor_seconds(process_id) - before, 2)
-            rounds.append(row)
-            print(f"round {number + 1}: {row}", file=sys.stderr)
+                row[name] = generator(address, arguments)
+                spent = _processor_seconds(process_id) - before
+                row[name]["server_cores"] = round(spent / arguments.seconds, 2)
+            if number > 0:  # the first round warms the server up
+                rounds.append(row)
+            print(f"round {number}: {row}", file=sys.stderr)
     result = {
-        "command": f"python bench/load_generator.py --picture {arguments.picture.name} "
-        f"--concurrency {arguments.concurrency} --rounds {arguments.rounds}",
+        "command": shlex.join(["python", *sys.argv]),
         "machine": f"{platform.machine()}, {os.cpu_count()} processors",
-        "reach": _reach(arguments.picture, arguments.concurrency),
+        "reach": _reach(arguments),
         "throughput_ratio": _ratio(rounds, "answers_per_second"),
         "mean_latency_ratio": _ratio(rounds, "mean_ms"),
         "rounds": rounds,
@@ -67,7 +71,7 @@ def _ratio(rounds: list[dict[str, dict[str, float]]], what: str) -> float:
     return round(statistics.median(row["bench"][what] / row["h2load"][what] for row in rounds), 3)
 
 
-def _reach(picture: Path, concurrency: int) -> dict[str, float]:
+def _reach(arguments: argparse.Namespace) -> dict[str, float]:
     """What the generator manages against a server that costs next to nothing."""
     answer = pb.ClassifyResponse(
         predictions=[pb.Prediction(index=index, probability=0.2) for index in range(5)]
@@ -81,7 +85,7 @@ def _reach(picture: Path, concurrency: int) -> dict[str, float]:
         words = ["nghttpd", "--no-tls", "-d", folder, "--trailer=grpc-status: 0", str(port)]
         with subprocess.Popen(["taskset", "-c", SERVER_PROCESSOR, *words]) as process:
             time.sleep(1)
-            found = _bench(f"127.0.0.1:{port}", picture, concurrency)
+            found = _bench(f"127.0.0.1:{port}", arguments)
             process.terminate()
     return found
 
@@ -91,15 +95,22 @@ def _framed(message: bytes) -> bytes:
     return b"\0" + len(message).to_bytes(4, "big") + message
 
 
-def _h2load(address: str, picture: Path, concurrency: int) -> dict[str, float]:
+def _h2load(address: str, arguments: argparse.Namespace) -> dict[str, float]:
     """Answers a second and the mean latency in milliseconds, as h2load counts them."""
-    message = picture_target([picture.read_bytes()], "", "").requests[0]
+    message = picture_target([arguments.picture.read_bytes()], "", "").requests[0]
     with tempfile.NamedTemporaryFile() as body:
         body.write(_framed(message))
         body.flush()
-        words = ["h2load", "-c1", f"-m{concurrency}", f"-D{SECONDS}", "-d", body.name]
-        words += [f"--warm-up-time={WARMUP_SECONDS}", "-H", "content-type: application/grpc"]
-        said = _run([*words, "-H", "te: trailers", f"http://{address}{CLASSIFY}"])
+        words = [
+            "h2load",
+            "-c1",
+            f"-m{arguments.concurrency}",
+            f"-D{arguments.seconds}",
+            "-d",
+            body.name,
+        ]
+        words += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+        said = _run([*words, f"http://{address}{CLASSIFY}"])
     rate = re.search(r"([\d.]+) req/s", said)
     mean = re.search(r"time for request: +\S+ +\S+ +([\d.]+)(us|ms|s) ", said)
     assert rate is not None
@@ -108,11 +119,11 @@ def _h2load(address: str, picture: Path, concurrency: int) -> dict[str, float]:
     return {"answers_per_second": float(rate[1]), "mean_ms": mean_ms}
 
 
-def _bench(address: str, picture: Path, concurrency: int) -> dict[str, float]:
+def _bench(address: str, arguments: argparse.Namespace) -> dict[str, float]:
     """The same, as `convlens bench` counts them, and what each request costs it."""
     words = [sys.executable, "-m", "convlens.cli", "bench", "--address", address, "--json"]
-    words += ["--pictures", str(picture), "--concurrency", str(concurrency)]
-    said = _run([*words, "--duration", str(SECONDS), "--warmup", str(WARMUP_SECONDS)])
+    words += ["--pictures", str(arguments.picture), "--concurrency", str(arguments.concurrency)]
+    said = _run([*words, "--duration", str(arguments.seconds), "--warmup", "0"])
     load = json.loads(said)["loads"][0]
     return {
         "answers_per_second": load["answers_per_second"],
