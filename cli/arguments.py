@@ -20,6 +20,22 @@ def natural(text: str) -> int:
     return _whole(text, 0, 2**31 - 1)
 
 
+def counts(text: str) -> tuple[int, ...]:
+    """Whole numbers of at least 1, with commas between them."""
+    return tuple(positive(part) for part in text.split(","))
+
+
+def rates(text: str) -> tuple[float, ...]:
+    """Numbers a second, above 0, with commas between them."""
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = (math.nan,)
+    if not all(0.0 < value < math.inf for value in values):
+        raise argparse.ArgumentTypeError(f"must be rates a second, as 100,200, is {text!r}")
+    return values
+
+
 def seconds(text: str) -> float:
     """A finite time, not negative."""
     try:

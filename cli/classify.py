@@ -3,99 +3,160 @@
 import argparse
 import asyncio
 import dataclasses
+import io
 import json
 import sys
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any
 
-from convlens.cli.arguments import positive, seconds
-from convlens.cli.errors import CommandError
-from convlens.client import DEFAULT_ADDRESS, AsyncClient, Classification, ClientError, Tls
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
-IN_FLIGHT = 8
+from convlens.cli.arguments import natural, positive, seconds
+from convlens.cli.connection import add_connection_arguments, connection
+from convlens.cli.errors import CommandError, UsageError
+from convlens.cli.picture_files import STDIN, listed_files, picture_files
+from convlens.client import (
+    DEFAULT_CONCURRENCY,
+    DEFAULT_RETRIES,
+    DEFAULT_TIMEOUT_SECONDS,
+    AccessError,
+    AsyncClient,
+    Classification,
+    ClientError,
+    NotFoundError,
+    Outcome,
+    UnavailableError,
+)
+
+FEWEST_FOR_A_BAR = 20
+# Failures that the next picture would meet as well, as long as none has been answered.
+HOPELESS = (AccessError, NotFoundError, UnavailableError)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="a JPEG, PNG, WebP, GIF, BMP or TIFF file"
+        "images",
+        nargs="*",
+        metavar="IMAGE",
+        help="a JPEG, PNG, WebP, GIF, BMP or TIFF file; a folder of them; a pattern, quoted, "
+        "where ** stands for any folders; - for one picture on standard input",
     )
     parser.add_argument(
-        "--address",
-        default=DEFAULT_ADDRESS,
-        metavar="HOST:PORT",
-        help="of the server (default: %(default)s)",
+        "--from-file", metavar="FILE", help="paths of more pictures, one a line; - for stdin"
     )
     parser.add_argument(
-        "--model", default="", metavar="NAME", help="default: the server's only or default one"
+        "--model",
+        default="",
+        metavar="NAME[@VERSION]",
+        help="default: the server's only or default one, its latest version",
     )
     parser.add_argument(
         "--top", type=positive, default=5, metavar="K", help="predictions a picture (default: 5)"
     )
     parser.add_argument(
-        "--timeout", type=seconds, default=30.0, metavar="SECONDS", help="(default: %(default)g)"
+        "--concurrency",
+        type=positive,
+        default=DEFAULT_CONCURRENCY,
+        metavar="N",
+        help="pictures in flight at a time (default: %(default)s)",
     )
     parser.add_argument(
-        "--token-file", type=Path, metavar="FILE", help="holds the token that opens the server"
+        "--timeout",
+        type=seconds,
+        default=DEFAULT_TIMEOUT_SECONDS,
+        metavar="SECONDS",
+        help="for one picture, its retries included (default: %(default)g)",
     )
-    parser.add_argument("--tls", action="store_true", help="encrypt; trust what the system trusts")
     parser.add_argument(
-        "--tls-ca", type=Path, metavar="FILE", help="encrypt; trust who signed with this, PEM"
+        "--retries",
+        type=natural,
+        default=DEFAULT_RETRIES,
+        metavar="N",
+        help="of one picture while the server is overloaded or away (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    add_connection_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Classify every picture; those that fail are named and do not stop the others."""
+    if not arguments.images and arguments.from_file is None:
+        raise UsageError("no picture: give IMAGE or --from-file")
+    if [*arguments.images, arguments.from_file].count(STDIN) > 1:
+        raise UsageError("standard input can be read once only")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that are not text
     return asyncio.run(_run(arguments))
 
 
 async def _run(arguments: argparse.Namespace) -> int:
-    failed = 0
+    done = failed = 0
+    model, _, version = arguments.model.partition("@")
+    way = connection(arguments)
     client = AsyncClient(
-        arguments.address,
+        way.address,
         timeout_seconds=arguments.timeout,
-        tls=Tls(arguments.tls_ca) if arguments.tls or arguments.tls_ca else None,
-        token=_token(arguments.token_file),
+        retries=arguments.retries,
+        tls=way.tls,
+        token=way.token,
     )
     async with client:
-        async for image, answer in _answers(client, arguments):
-            if arguments.json:
-                print(json.dumps(_json(image, answer), ensure_ascii=False), flush=True)
-            elif isinstance(answer, Classification):
-                print(_text(image, answer), flush=True)
-            if isinstance(answer, ClientError):
-                failed += 1
-                print(f"convlens classify: {image}: {answer}", file=sys.stderr)
+        answers = client.classify_many(
+            _pictures(arguments),
+            model=model,
+            version=version,
+            top_k=arguments.top,
+            concurrency=arguments.concurrency,
+        )
+        async with aclosing(answers) as outcomes:
+            with _progress_bar(arguments) as (bar, task):
+                async for outcome in outcomes:
+                    done += 1
+                    failed += outcome.error is not None
+                    _print(outcome, as_json=arguments.json)
+                    bar.update(task, advance=1)
+                    if done == failed and isinstance(outcome.error, HOPELESS):
+                        raise CommandError(str(outcome.error))
     if failed:
-        raise CommandError(f"{failed} of {len(arguments.images)} pictures failed")
+        raise CommandError(f"{failed} of {done} pictures failed")
     return 0
 
 
-def _token(file: Path | None) -> str | None:
-    try:
-        return None if file is None else file.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise CommandError(f"--token-file {file}: {error.strerror}") from error
+async def _pictures(arguments: argparse.Namespace) -> AsyncIterator[str | bytes]:
+    """The pictures, read as they are asked for."""
+    for path in picture_files(arguments.images):
+        yield sys.stdin.buffer.read() if path == STDIN else path
+    if arguments.from_file is not None:
+        async for path in listed_files(arguments.from_file):
+            yield path
 
 
-async def _answers(
-    client: AsyncClient, arguments: argparse.Namespace
-) -> AsyncIterator[tuple[str, Classification | ClientError]]:
-    """Classify several pictures at a time and give the answers in the pictures' order."""
-    places = asyncio.Semaphore(IN_FLIGHT)
+@contextmanager
+def _progress_bar(arguments: argparse.Namespace) -> Iterator[tuple[Progress, TaskID]]:
+    """A bar on stderr where that is a terminal and there is much to do; hidden anywhere else."""
+    console = Console(stderr=True)
+    total, hidden = None, not console.is_terminal
+    if not hidden and arguments.from_file is None:
+        total = sum(1 for _ in picture_files(arguments.images))
+        hidden = total < FEWEST_FOR_A_BAR
+    columns = (*Progress.get_default_columns()[1:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns, console=console, disable=hidden, redirect_stdout=sys.stdout.isatty()
+    ) as bar:
+        yield bar, bar.add_task("", total=total)
 
-    async def classify(image: str) -> Classification | ClientError:
-        async with places:
-            try:
-                return await client.classify(image, model=arguments.model, top_k=arguments.top)
-            except ClientError as error:
-                return error
 
-    tasks = [asyncio.create_task(classify(image)) for image in arguments.images]
-    for image, task in zip(arguments.images, tasks, strict=True):
-        yield image, await task
+def _print(outcome: Outcome, *, as_json: bool) -> None:
+    image = STDIN if isinstance(outcome.picture, bytes) else str(outcome.picture)
+    if as_json:
+        print(json.dumps(_json(image, outcome.answer), ensure_ascii=False), flush=True)
+    elif outcome.error is None:
+        print(_text(image, outcome.classification), flush=True)
+    else:
+        print(f"convlens classify: {image}: {outcome.error}", file=sys.stderr)
 
 
 def _text(image: str, answer: Classification) -> str:

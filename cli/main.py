@@ -21,6 +21,7 @@ COMMANDS = {
     "serve": ("serve a folder of ONNX files over gRPC", ("serve", "serve-gpu")),
     "tune": ("measure the fastest way to run a model here", ("serve", "serve-gpu")),
     "classify": ("send pictures to a server and print their labels", ("client",)),
+    "bench": ("put a server under load and measure it", ("client",)),
     "demo": ("serve the bundled model and classify the bundled pictures", ("serve", "serve-gpu")),
 }
 

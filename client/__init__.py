@@ -2,7 +2,13 @@
 
 from convlens.client.asynchronous import AsyncClient
 from convlens.client.blocking import Client
-from convlens.client.connection import DEFAULT_ADDRESS, Tls
+from convlens.client.connection import (
+    DEFAULT_ADDRESS,
+    DEFAULT_CONCURRENCY,
+    DEFAULT_RETRIES,
+    DEFAULT_TIMEOUT_SECONDS,
+    Tls,
+)
 from convlens.client.errors import (
     AccessError,
     ClientError,
@@ -18,12 +24,17 @@ from convlens.client.messages import (
     Classification,
     ModelDescription,
     ModelSummary,
+    Outcome,
     Prediction,
     Timing,
 )
+from convlens.client.pictures import Picture
 
 __all__ = [
     "DEFAULT_ADDRESS",
+    "DEFAULT_CONCURRENCY",
+    "DEFAULT_RETRIES",
+    "DEFAULT_TIMEOUT_SECONDS",
     "AccessError",
     "AsyncClient",
     "Classification",
@@ -34,7 +45,9 @@ __all__ = [
     "ModelDescription",
     "ModelSummary",
     "NotFoundError",
+    "Outcome",
     "OverloadedError",
+    "Picture",
     "PictureError",
     "Prediction",
     "ServerError",

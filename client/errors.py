@@ -2,7 +2,7 @@
 
 ClientError
 ├── PictureError           the picture cannot be read here; nothing was sent
-├── InvalidArgumentError   the server cannot use the picture or the request
+├── InvalidArgumentError   the server cannot use the picture or the request, or it is too large
 ├── NotFoundError          no such model or version
 ├── AccessError            no token, an unknown one, or one that does not open the model
 ├── OverloadedError        the server's queue is full
@@ -35,7 +35,7 @@ class PictureError(ClientError):
 
 
 class InvalidArgumentError(ClientError):
-    """The server cannot use the picture or the request."""
+    """The server cannot use the picture or the request, or it is too large."""
 
 
 class NotFoundError(ClientError):
@@ -82,6 +82,10 @@ KINDS: dict[grpc.StatusCode, type[ClientError]] = {
 }
 
 
+# grpc gives a message that exceeds a limit the code of a full queue; only its text differs.
+TOO_LARGE = "larger than max"
+
+
 def from_rpc_error(error: grpc.RpcError, address: str) -> ClientError:
     """The typed error of a failed call.
 
@@ -91,6 +95,8 @@ def from_rpc_error(error: grpc.RpcError, address: str) -> ClientError:
     """
     code = error.code()
     message = error.details() or code.name
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and TOO_LARGE in message:
+        return InvalidArgumentError(code.name, message)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return OverloadedError(code.name, message, _retry_after_seconds(error))
     kind = KINDS.get(code, ServerError)

@@ -1,14 +1,12 @@
 """What is asked and what is answered, as plain values."""
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from convlens.client.errors import PictureError
+from convlens.client.errors import ClientError
+from convlens.client.pictures import Picture
 from convlens.proto import classifier_pb2 as pb
 
-Picture = str | os.PathLike[str] | bytes
 Metadata = Iterable[tuple[str, str | bytes]]
 
 
@@ -51,6 +49,47 @@ class Classification:
     timing: Timing
     weights_origin: str
 
+    @property
+    def label(self) -> str:
+        """Of the most probable class; empty where the model carries no labels."""
+        return self.predictions[0].label
+
+    @property
+    def probability(self) -> float:
+        """Of the most probable class."""
+        return self.predictions[0].probability
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one picture of many.
+
+    Attributes:
+        index: of the picture among those that were given, from 0.
+        picture: as it was given.
+        answer: the classification, or why there is none.
+    """
+
+    index: int
+    picture: Picture
+    answer: Classification | ClientError
+
+    @property
+    def error(self) -> ClientError | None:
+        """Why there is no classification; None where there is one."""
+        return self.answer if isinstance(self.answer, ClientError) else None
+
+    @property
+    def classification(self) -> Classification:
+        """The classification.
+
+        Raises:
+            ClientError: the picture failed; it is `error`.
+        """
+        if isinstance(self.answer, ClientError):
+            raise self.answer
+        return self.answer
+
 
 @dataclass(frozen=True)
 class ModelSummary:
@@ -85,20 +124,6 @@ class ModelDescription:
     analysis_json: str
 
 
-def picture_bytes(picture: Picture) -> bytes:
-    """The encoded picture: as it is, or read from a path.
-
-    Raises:
-        PictureError: the file cannot be read.
-    """
-    if isinstance(picture, bytes):
-        return picture
-    try:
-        return Path(picture).read_bytes()
-    except OSError as error:
-        raise PictureError("INVALID_ARGUMENT", f"cannot be read: {error.strerror}") from error
-
-
 def classification(response: pb.ClassifyResponse, trailers: Metadata) -> Classification:
     """Read a response and its trailers."""
     timing = response.timing
@@ -131,6 +156,11 @@ def model_summary(message: pb.ModelSummary) -> ModelSummary:
         precision=message.precision,
         pictures=message.pictures,
     )
+
+
+def model_summaries(message: pb.ListModelsResponse) -> tuple[ModelSummary, ...]:
+    """Read the list of models."""
+    return tuple(model_summary(entry) for entry in message.models)
 
 
 def model_description(message: pb.DescribeModelResponse) -> ModelDescription:

@@ -2,15 +2,18 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import IO, Any
 
 import numpy as np
 import onnx
@@ -78,6 +81,7 @@ def running_server(*flags: str) -> Iterator[RunningServer]:
     )
     assert process.stdout is not None
     assert process.stderr is not None
+    process.stderr = _never_full(process.stderr)
     try:
         lines: list[str] = []
         while not lines or not lines[-1].startswith("serving "):
@@ -90,6 +94,28 @@ def running_server(*flags: str) -> Iterator[RunningServer]:
     finally:
         process.kill()
         process.communicate()
+
+
+def _never_full(stream: IO[str]) -> IO[str]:
+    """The same lines, from a pipe whose writer never waits for the reader: they are kept here."""
+    read_end, write_end = os.pipe()
+    lines: SimpleQueue[str] = SimpleQueue()
+
+    def take() -> None:
+        with stream:
+            for line in stream:
+                lines.put(line)
+        lines.put("")
+
+    def give() -> None:
+        with suppress(BrokenPipeError), os.fdopen(write_end, "w") as pipe:
+            while line := lines.get():
+                pipe.write(line)
+                pipe.flush()
+
+    for work in (take, give):
+        threading.Thread(target=work, daemon=True).start()
+    return os.fdopen(read_end)
 
 
 def save_model(

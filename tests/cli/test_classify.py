@@ -1,16 +1,39 @@
 """`convlens classify` against a real server."""
 
+import hashlib
 import json
+import os
+import pty
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.support import DIGITS, RunningServer, grey_png
+from tests.support import DIGITS, RunningServer, grey_png, running_server
+
+COMMAND = (sys.executable, "-m", "convlens.cli", "classify")
+FOLDER = DIGITS[0].parent
 
 
-def _classify(*words: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "convlens.cli", "classify", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+def _classify(
+    *words: str, stdin: bytes = b"", **environment: str
+) -> "subprocess.CompletedProcess[str]":
+    done = subprocess.run(
+        [*COMMAND, *words],
+        capture_output=True,
+        input=stdin,
+        timeout=60,
+        check=False,
+        env=os.environ | environment,
+    )
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+    )
+
+
+def _images(done: "subprocess.CompletedProcess[str]") -> list[str]:
+    return [json.loads(line)["image"] for line in done.stdout.splitlines()]
 
 
 def test_each_picture_gets_its_labels(lenet5_server: RunningServer) -> None:
@@ -74,7 +97,125 @@ def test_predictions_of_random_weights_are_called_random(
 
 
 def test_no_server_at_the_address_is_one_line_that_names_it() -> None:
-    done = _classify("--address", "127.0.0.1:1", "--timeout", "5", str(DIGITS[0]))
+    done = _classify("--address", "127.0.0.1:1", "--retries", "0", str(DIGITS[0]))
     assert done.returncode == 1
     assert "127.0.0.1:1" in done.stderr.splitlines()[0]
     assert "Traceback" not in done.stderr
+
+
+def test_a_folder_is_searched_to_the_bottom_for_files_with_a_picture_s_suffix(
+    lenet5_server: RunningServer, tmp_path: Path
+) -> None:
+    (tmp_path / "b" / "c").mkdir(parents=True)
+    wanted = [tmp_path / "z.PNG", tmp_path / "b" / "y.png", tmp_path / "b" / "c" / "x.png"]
+    for path in (*wanted, tmp_path / "notes.txt", tmp_path / ".hidden.png"):
+        shutil.copy(DIGITS[0], path)
+    done = _classify("--address", lenet5_server.address, "--json", str(tmp_path))
+    assert done.returncode == 0
+    assert _images(done) == list(map(str, wanted))
+    (tmp_path / "empty").mkdir()
+    empty = _classify("--address", lenet5_server.address, str(tmp_path / "empty"))
+    assert empty.returncode == 1
+    assert "empty: no picture in it" in empty.stderr
+
+
+def test_a_quoted_pattern_is_expanded(lenet5_server: RunningServer, tmp_path: Path) -> None:
+    address = ("--address", lenet5_server.address, "--json")
+    threes = sorted(str(path) for path in FOLDER.glob("3-*.png"))
+    assert _images(_classify(*address, f"{FOLDER.parent}/**/3-*.png")) == threes
+    odd = tmp_path / "[1].png"
+    shutil.copy(DIGITS[0], odd)
+    assert _images(_classify(*address, str(odd))) == [str(odd)]
+    nothing = _classify(*address, f"{tmp_path}/*.jpg")
+    assert nothing.returncode == 1
+    assert _images(nothing) == [f"{tmp_path}/*.jpg"]
+
+
+def test_standard_input_gives_one_picture_or_a_list_of_paths(
+    lenet5_server: RunningServer, tmp_path: Path
+) -> None:
+    address = ("--address", lenet5_server.address, "--json")
+    picture = _classify(*address, "-", stdin=DIGITS[0].read_bytes())
+    assert _images(picture) == ["-"]
+    assert json.loads(picture.stdout)["predictions"][0]["label"] == DIGITS[0].name[0]
+    paths = "".join(f"{path}\n" for path in DIGITS)
+    assert _images(_classify(*address, "--from-file", "-", stdin=paths.encode())) == list(
+        map(str, DIGITS)
+    )
+    listed = tmp_path / "list.txt"
+    listed.write_text(paths)
+    assert _images(_classify(*address, "--from-file", str(listed))) == list(map(str, DIGITS))
+    both = _classify(*address, "-", "--from-file", "-", stdin=b"")
+    assert both.returncode == 2
+    assert _classify(*address).returncode == 2
+
+
+def test_a_path_on_a_pipe_is_answered_before_the_next_one_comes(
+    lenet5_server: RunningServer,
+) -> None:
+    command = [*COMMAND, "--address", lenet5_server.address, "--json", "--from-file", "-"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for path in DIGITS[:3]:
+            process.stdin.write(f"{path}\n")
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["image"] == str(path)
+
+
+def test_what_every_picture_would_meet_ends_the_run_at_the_first(
+    lenet5_server: RunningServer,
+) -> None:
+    done = _classify("--address", lenet5_server.address, "--model", "nobody", str(FOLDER))
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 2
+    assert "'nobody'" in done.stderr
+
+
+def test_the_token_comes_from_the_environment_or_a_file(tmp_path: Path) -> None:
+    tokens, file = tmp_path / "tokens.toml", tmp_path / "token"
+    tokens.write_text(f'[me]\nsha256 = "{hashlib.sha256(b"open").hexdigest()}"\n')
+    file.write_text("open\n")
+    with running_server("--tokens", str(tokens)) as server:
+        words = ("--address", server.address, str(DIGITS[0]))
+        assert _classify(*words).returncode == 1
+        assert _classify(*words, CONVLENS_TOKEN="open").returncode == 0
+        assert _classify(*words, "--token-file", str(file)).returncode == 0
+
+
+def test_a_terminal_shows_a_bar_and_a_pipe_gets_clean_lines(lenet5_server: RunningServer) -> None:
+    master, terminal = pty.openpty()
+    done = subprocess.run(
+        [*COMMAND, "--address", lenet5_server.address, "--json", str(FOLDER)],
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    os.close(terminal)
+    shown = os.read(master, 65536).decode()
+    os.close(master)
+    assert f"{len(DIGITS)}/{len(DIGITS)}" in shown
+    assert _images(done) == list(map(str, DIGITS))
+
+
+def test_a_reader_who_leaves_and_an_interrupt_end_it_quietly(slow_server: RunningServer) -> None:
+    words = ("--address", slow_server.address, "--json", "--concurrency", "1")
+    command = [*COMMAND, *words, *map(str, DIGITS)]
+    for leave in (False, True):
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.readline()
+            if leave:
+                process.stdout.close()
+            else:
+                process.send_signal(signal.SIGINT)
+            said = process.stderr.read()
+        assert process.returncode == (1 if leave else 130)
+        assert said == ("" if leave else "convlens classify: interrupted\n")

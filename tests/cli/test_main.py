@@ -17,7 +17,7 @@ def _convlens(
 def test_help_lists_every_command() -> None:
     done = _convlens("--help")
     assert done.returncode == 0
-    for command in ("export", "train", "analyze", "compare", "serve", "classify", "demo"):
+    for command in ("export", "train", "analyze", "compare", "serve", "classify", "bench", "demo"):
         assert f"\n    {command} " in done.stdout
 
 

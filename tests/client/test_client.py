@@ -45,12 +45,15 @@ async def test_both_clients_give_the_same_answers(lenet5_server: RunningServer) 
 
 
 def test_a_missing_file_is_a_picture_error_and_nothing_is_sent(tmp_path: Path) -> None:
-    with Client(NOBODY) as client, pytest.raises(PictureError, match="No such file"):
+    with Client(NOBODY, retries=0) as client, pytest.raises(PictureError, match="No such file"):
         client.classify(tmp_path / "nothing.png")
 
 
 def test_no_server_is_unavailable_and_the_address_is_named() -> None:
-    with Client(NOBODY) as client, pytest.raises(UnavailableError, match=NOBODY) as caught:
+    with (
+        Client(NOBODY, retries=0) as client,
+        pytest.raises(UnavailableError, match=NOBODY) as caught,
+    ):
         client.list_models()
     assert caught.value.code == "UNAVAILABLE"
 
@@ -61,7 +64,7 @@ async def test_errors_of_the_asyncio_client_are_the_same(lenet5_server: RunningS
             await client.classify(b"nonsense")
         with pytest.raises(NotFoundError):
             await client.describe_model("nobody")
-    async with AsyncClient(NOBODY) as client:
+    async with AsyncClient(NOBODY, retries=0) as client:
         with pytest.raises(UnavailableError, match=NOBODY):
             await client.list_models()
         with pytest.raises(UnavailableError):

@@ -183,7 +183,7 @@ async def _flood(client: AsyncClient, pictures: int) -> list[object]:
 async def test_a_full_queue_refuses_with_a_retry_time_and_loses_nothing(
     slow_server: RunningServer,
 ) -> None:
-    async with AsyncClient(slow_server.address) as client:
+    async with AsyncClient(slow_server.address, retries=0) as client:
         answers = await _flood(client, 12)
     refused = [answer for answer in answers if isinstance(answer, OverloadedError)]
     others = [answer for answer in answers if not isinstance(answer, OverloadedError)]

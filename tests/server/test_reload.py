@@ -59,7 +59,7 @@ def _summaries(client: Client) -> dict[tuple[str, str], ModelSummary]:
 def test_a_file_that_changes_takes_the_place_of_the_old_one(
     models: Path, server: RunningServer
 ) -> None:
-    with Client(server.address) as client:
+    with Client(server.address, retries=0) as client:
         assert _label(client) == "bright"
         _replace(models / "light.onnx", "day", "night")
         _wait(lambda: _label(client) == "day", "the new labels")
@@ -70,7 +70,7 @@ def test_a_file_that_changes_takes_the_place_of_the_old_one(
 def test_a_file_that_comes_is_loaded_and_one_that_goes_is_unloaded(
     models: Path, server: RunningServer
 ) -> None:
-    with Client(server.address) as client:
+    with Client(server.address, retries=0) as client:
         save_brightness_model(models / "second.onnx", labels=["white", "black"])
         _wait(lambda: ("second", "1") in _summaries(client), "the second model")
         _wait(lambda: _summaries(client)["second", "1"].state == "ready", "its being ready")
@@ -85,7 +85,7 @@ def test_a_file_that_comes_is_loaded_and_one_that_goes_is_unloaded(
 def test_a_broken_new_file_leaves_the_old_one_serving_and_is_reported(
     models: Path, server: RunningServer
 ) -> None:
-    with Client(server.address) as client:
+    with Client(server.address, retries=0) as client:
         (models / "light.onnx").write_bytes(b"\x08\x08 broken")
         _wait(lambda: bool(_summaries(client)["light", "1"].reason), "the reason")
         summary = _summaries(client)["light", "1"]
@@ -100,7 +100,7 @@ def test_a_broken_new_file_leaves_the_old_one_serving_and_is_reported(
 def test_a_new_version_answers_at_once_and_the_old_one_on_request(
     models: Path, server: RunningServer
 ) -> None:
-    with Client(server.address) as client:
+    with Client(server.address, retries=0) as client:
         for version, label in (("2", "two"), ("10", "ten")):
             folder = models / "light" / version
             folder.mkdir(parents=True)
@@ -114,7 +114,10 @@ def test_a_new_version_answers_at_once_and_the_old_one_on_request(
 
 
 def test_health_follows_the_models(models: Path, server: RunningServer) -> None:
-    with grpc.insecure_channel(server.address) as channel, Client(server.address) as client:
+    with (
+        grpc.insecure_channel(server.address) as channel,
+        Client(server.address, retries=0) as client,
+    ):
         watch = health_pb2_grpc.HealthStub(channel).Watch(  # type: ignore[attr-defined]
             health_pb2.HealthCheckRequest(service="light")
         )
@@ -142,7 +145,7 @@ async def test_no_call_is_lost_while_a_model_is_replaced_again_and_again(
             answer = await client.classify(WHITE, top_k=1)
             seen.append(answer.predictions[0].label)
 
-    async with AsyncClient(server.address) as client:
+    async with AsyncClient(server.address, retries=0) as client:
         callers = [asyncio.create_task(call(client)) for _ in range(8)]
         for label in labels:
             await asyncio.to_thread(_replace, models / "light.onnx", label, "dark")
@@ -154,7 +157,10 @@ async def test_no_call_is_lost_while_a_model_is_replaced_again_and_again(
 
 
 def test_without_watch_nothing_changes_until_asked(models: Path) -> None:
-    with running_server("--models", str(models)) as server, Client(server.address) as client:
+    with (
+        running_server("--models", str(models)) as server,
+        Client(server.address, retries=0) as client,
+    ):
         save_brightness_model(models / "second.onnx")
         _replace(models / "light.onnx", "day", "night")
         time.sleep(1.0)  # longer than a watcher would take
@@ -169,7 +175,7 @@ def test_an_alias_stands_for_a_model_or_one_of_its_versions(models: Path) -> Non
     aliases = ("--alias", "stable=light@1", "--alias", "newest=light")
     with (
         running_server("--models", str(models), *aliases) as server,
-        Client(server.address) as client,
+        Client(server.address, retries=0) as client,
     ):
         assert _label(client, "stable") == "bright"
         assert _label(client, "newest") == "two"

@@ -66,7 +66,7 @@ async def test_tls_answers_those_who_trust_the_certificate_and_nobody_else(files
             assert (await asynchronous.list_models())[0].name == "lenet5"
         for tls in (None, Tls()):
             with (
-                Client(server.address, tls=tls, timeout_seconds=3) as client,
+                Client(server.address, tls=tls, retries=0) as client,
                 pytest.raises(UnavailableError),
             ):
                 client.list_models()
@@ -78,7 +78,7 @@ def test_mutual_tls_wants_a_certificate_of_the_client(files: Files) -> None:
         with Client(server.address, tls=known) as client:
             assert client.list_models()
         with (
-            Client(server.address, tls=Tls(files.ca_file), timeout_seconds=3) as client,
+            Client(server.address, tls=Tls(files.ca_file), retries=0) as client,
             pytest.raises(UnavailableError),
         ):
             client.list_models()

@@ -1,0 +1,82 @@
+"""Which pictures the words of a command line mean: files, folders, patterns."""
+
+import asyncio
+import glob
+import os
+import stat
+import sys
+from collections.abc import AsyncIterator, Iterable, Iterator
+from pathlib import Path
+
+from convlens.cli.errors import CommandError
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+STDIN = "-"
+
+
+def picture_files(words: Iterable[str]) -> Iterator[str]:
+    """The paths that the words stand for, found as they are asked for.
+
+    A folder stands for every file below it with a known suffix, a pattern (`**` for any folders)
+    for what it matches; anything else is a path, whether or not there is such a file.
+
+    Raises:
+        CommandError: there is no picture in a folder.
+    """
+    for word in words:
+        if Path(word).is_dir():
+            yield from _in_folder(word)
+        elif glob.has_magic(word) and not Path(word).exists():
+            yield from _matching(word)
+        else:
+            yield word
+
+
+async def listed_files(file: str) -> AsyncIterator[str]:
+    """The paths in a file, one a line, or those that come on standard input where it is "-".
+
+    Raises:
+        CommandError: the file cannot be read.
+    """
+    if file == STDIN and not stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode):
+        # Whoever writes them may wait for an answer before the next one.
+        stream = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), sys.stdin)
+        async for line in stream:
+            if name := line.rstrip(b"\r\n"):
+                yield os.fsdecode(name)
+        return
+    for path in _lines(file):
+        yield path
+
+
+def _lines(file: str) -> Iterator[str]:
+    try:
+        with sys.stdin.buffer if file == STDIN else Path(file).open("rb") as lines:
+            for line in lines:
+                if name := line.rstrip(b"\r\n"):
+                    yield os.fsdecode(name)
+    except OSError as error:
+        raise CommandError(f"--from-file {file}: {error.strerror}") from error
+
+
+def _in_folder(folder: str) -> Iterator[str]:
+    found = False
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+                found = True
+                yield os.path.join(parent, name)  # noqa: PTH118 - keeps the folder as it was given
+    if not found:
+        raise CommandError(f"{folder}: no picture in it ({', '.join(sorted(SUFFIXES))})")
+
+
+def _matching(pattern: str) -> Iterator[str]:
+    # Not Path.glob, which takes no absolute pattern.
+    matches = glob.iglob(pattern, recursive=True)  # noqa: PTH207
+    paths = sorted(path for path in matches if Path(path).is_file())
+    # A pattern without a match is reported as the missing file that it then names.
+    yield from paths or [pattern]

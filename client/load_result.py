@@ -1,0 +1,101 @@
+"""What a load generator has measured."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from convlens.client.histogram import Histogram
+
+PERCENTS = (50, 90, 95, 99, 99.9)
+
+
+@dataclass
+class Tally:
+    """What became of the requests of one job.
+
+    Attributes:
+        deadline_seconds: by which an answer is good.
+        latency: by the name of the status code.
+        good: answers within the deadline.
+        behind: how much later than meant the generator sent, in an open loop.
+        seconds: that were measured.
+        cpu_seconds: of this process in that time.
+    """
+
+    deadline_seconds: float
+    latency: dict[str, Histogram] = field(default_factory=dict)
+    good: int = 0
+    behind: Histogram = field(default_factory=Histogram)
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+    def record(self, code: str, seconds: float) -> None:
+        """Count one request."""
+        self.latency.setdefault(code, Histogram()).record(seconds)
+        self.good += code == "OK" and seconds <= self.deadline_seconds
+
+    def add(self, other: "Tally") -> None:
+        """Count what another process has counted in the same time."""
+        for code, histogram in other.latency.items():
+            self.latency.setdefault(code, Histogram()).add(histogram)
+        self.good += other.good
+        self.behind.add(other.behind)
+        self.seconds = max(self.seconds, other.seconds)
+        self.cpu_seconds += other.cpu_seconds
+
+    @property
+    def requests(self) -> int:
+        """All of them, whatever became of them."""
+        return sum(histogram.count for histogram in self.latency.values())
+
+    @property
+    def answers(self) -> Histogram:
+        """The latency of those that were answered."""
+        return self.latency.get("OK", Histogram())
+
+    @property
+    def answers_per_second(self) -> float:
+        """Throughput: answers, whether or not within the deadline."""
+        return self.answers.count / self.seconds if self.seconds else 0.0
+
+    @property
+    def good_per_second(self) -> float:
+        """Goodput: answers within the deadline."""
+        return self.good / self.seconds if self.seconds else 0.0
+
+    @property
+    def errors(self) -> dict[str, Histogram]:
+        """The latency of those that failed, by the name of the status code."""
+        return {code: self.latency[code] for code in sorted(self.latency) if code != "OK"}
+
+    @property
+    def client_cpu_us(self) -> float:
+        """The processor time that one request cost the generator, in microseconds."""
+        return 1e6 * self.cpu_seconds / self.requests if self.requests else 0.0
+
+    @property
+    def client_cores(self) -> float:
+        """How many processors the generator kept busy."""
+        return self.cpu_seconds / self.seconds if self.seconds else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, in milliseconds and rounded to what is known."""
+        return {
+            "seconds": round(self.seconds, 3),
+            "requests": self.requests,
+            "answers_per_second": round(self.answers_per_second, 1),
+            "good_per_second": round(self.good_per_second, 1),
+            "latency_ms": _summary(self.answers),
+            "errors": {
+                code: {"count": histogram.count, "latency_ms": _summary(histogram)}
+                for code, histogram in self.errors.items()
+            },
+            "behind_ms": _summary(self.behind) if self.behind.count else None,
+            "client_cpu_us": round(self.client_cpu_us, 1),
+            "client_cores": round(self.client_cores, 3),
+        }
+
+
+def _summary(histogram: Histogram) -> dict[str, float]:
+    percentiles = {f"p{percent:g}": histogram.percentile_seconds(percent) for percent in PERCENTS}
+    exact = {"mean": histogram.mean_seconds, "max": histogram.longest_seconds}
+    return {name: round(1e3 * seconds, 3) for name, seconds in (percentiles | exact).items()}

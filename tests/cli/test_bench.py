@@ -1,0 +1,64 @@
+"""`convlens bench` against a real server."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import DIGITS, RunningServer
+
+SHORT = ("--duration", "0.3", "--warmup", "0.1")
+
+
+def _bench(*words: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "convlens.cli", "bench", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_each_load_is_a_row_and_an_entry_of_the_json(
+    lenet5_server: RunningServer, tmp_path: Path
+) -> None:
+    output = tmp_path / "bench.json"
+    loads = ("--concurrency", "1,4", "--rate", "50", "--arrivals", "constant", *SHORT)
+    words = ("--address", lenet5_server.address, "--pictures", str(DIGITS[0].parent))
+    done = _bench(*words, *loads, "--output", str(output))
+    assert done.returncode == 0, done.stderr
+    assert "1 in flight" in done.stdout
+    assert "50/s constant" in done.stdout
+    document = json.loads(output.read_text())
+    assert document["target"]["requests"].startswith("20 pictures")
+    assert [load["kind"] for load in document["loads"]] == ["closed", "closed", "open"]
+    for load in document["loads"]:
+        assert load["answers_per_second"] > 0
+        assert 0 < load["latency_ms"]["p50"] <= load["latency_ms"]["p99"]
+        assert load["latency_ms"]["p99"] <= load["latency_ms"]["max"]
+        assert load["errors"] == {}
+        assert load["client_cpu_us"] > 0
+
+
+def test_tensors_are_measured_too_and_json_is_all_that_is_printed(
+    lenet5_server: RunningServer,
+) -> None:
+    words = ("--address", lenet5_server.address, "--tensor", "--model", "lenet5@1")
+    done = _bench(*words, "--concurrency", "2", *SHORT, "--json")
+    assert json.loads(done.stdout)["target"]["method"].endswith("/ModelInfer")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--model", "nobody"), "'nobody'"),
+        (("--pictures", "nothing.png"), "nothing.png: No such file"),
+        (("--rate", "0"), "must be rates"),
+        (("--concurrency", "1,x"), "must be a whole number"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(
+    lenet5_server: RunningServer, words: tuple[str, ...], said: str
+) -> None:
+    done = _bench("--address", lenet5_server.address, *words)
+    assert done.returncode in (1, 2)
+    assert said in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
