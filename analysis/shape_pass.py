@@ -11,9 +11,10 @@ from convlens.analysis.graph import Graph, Node, StoredTensor
 from convlens.analysis.operators import COMPARISONS
 from convlens.analysis.shape import Shape, Tensor, Tensors, format_shape
 from convlens.analysis.shape_functions import output_shapes
-from convlens.analysis.shape_step import Counts, ShapeStep, Values
+from convlens.analysis.shape_step import Counts, ShapeStep
 from convlens.analysis.shape_values import fold, stored_values
 from convlens.analysis.symbolic import Count, Expression, evaluate, is_bounded, symbol
+from convlens.analysis.values import Values
 
 # No operator makes a tensor of more axes; the shapes of hostile files do.
 _MAX_RANK = 32
