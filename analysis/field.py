@@ -190,7 +190,7 @@ def straightened(field: Field, axis: int) -> Field | None:
     if len(field.walks(image_axis)) > sum(digit.image_axis == image_axis for digit in digits):
         return None
     if len(moving) == 1 and moving[0].image_axis is not None and moving[0].step == 1:
-        return field.with_axis(axis, (moving[0],))
+        return field if len(digits) == 1 else field.with_axis(axis, (moving[0],))
     slowest, *faster = moving
     still = [replace(d, step=0) if d.image_axis is None else d for d in faster]
     taps = _offsets(still)

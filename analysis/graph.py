@@ -84,7 +84,7 @@ class Node:
     @cached_property
     def reads(self) -> tuple[str, ...]:
         """The tensors that it needs: its inputs, and what its bodies take from around them."""
-        captured = (name for body in self.bodies for name in body.captured)
+        captured = [name for body in self.bodies for name in body.captured]
         return tuple(filter(None, (*self.inputs, *captured)))
 
     @property

@@ -92,7 +92,7 @@ def read_tensor(value: "ValueInfoProto") -> Tensor:
     tensor_type = value.type.tensor_type
     shape: Shape | None = None
     if tensor_type.HasField("shape"):
-        shape = tuple(_dim(dim) for dim in tensor_type.shape.dim)
+        shape = tuple(map(_dim, tensor_type.shape.dim))
     return Tensor(text(value.name), dtype_name(tensor_type.elem_type), shape)
 
 
@@ -111,8 +111,9 @@ def text(value: str | bytes) -> str:
 
 
 def _dim(dim: Any) -> Dim:
-    if dim.HasField("dim_value") and dim.dim_value >= 0:
-        return int(dim.dim_value)
+    size: int = dim.dim_value
+    if size > 0 or (size == 0 and dim.HasField("dim_value")):
+        return size
     return text(dim.dim_param) or "?"
 
 
