@@ -5,7 +5,7 @@ formulas need, are no faster.
 """
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from math import prod
@@ -217,7 +217,7 @@ def _axis(axis: int, rank: int) -> int:
 
 # The types of which shapes, sizes and scales are, as `struct` packs them, and the field of a
 # TensorProto that holds them where raw_data does not.
-_FORMATS = {
+_FORMATS: Mapping[int, tuple[str, str]] = {
     TensorProto.BOOL: ("?", "int32_data"),
     TensorProto.DOUBLE: ("d", "double_data"),
     TensorProto.FLOAT: ("f", "float_data"),
