@@ -27,12 +27,15 @@ def joined(fields: Sequence[Field], node: int) -> Field:
         fields: of the tensors; at least one.
         node: the index of the node that joins them, noted where they are not aligned.
     """
-    if len(fields) == 1:
-        return fields[0]
+    first = fields[0]
+    if all(field is first for field in fields) and _is_even(first):
+        return first
     rank = max(len(field.axes) for field in fields)
     fields, agree = _in_step(
         [
             replace(field, axes=(*(((Digit(1),),) * (rank - len(field.axes))), *field.axes))
+            if len(field.axes) < rank
+            else field
             for field in fields
         ]
     )
@@ -58,6 +61,11 @@ def joined(fields: Sequence[Field], node: int) -> Field:
         is_blended=any(field.is_blended for field in fields),
         complete=complete,
     )
+
+
+def _is_even(field: Field) -> bool:
+    """Whether a position sees one interval an axis, so that it is aligned with itself."""
+    return all(view is None or len(view.intervals) == 1 for view in field.views)
 
 
 def _stretched(view: View, walks: Sequence[Digit], walked: Sequence[Digit]) -> View:

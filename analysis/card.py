@@ -8,11 +8,12 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeVar, get_args
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from convlens.analysis.errors import CardError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 PREFIX = "convlens."
 
@@ -133,6 +134,8 @@ class Golden:
             max|outputs - expected| / (max(expected) - min(expected)); infinite where the shapes
             differ or a value is not a number.
         """
+        import numpy as np
+
         return relative_deviation(outputs, np.asarray(self.outputs))
 
     @classmethod
@@ -160,6 +163,8 @@ class Golden:
 
 def golden_input(seed: int, shape: tuple[int, ...]) -> "np.ndarray[Any, np.dtype[np.float32]]":
     """Standard normal values, the same on every machine and numpy release."""
+    import numpy as np
+
     return np.random.RandomState(seed).standard_normal(shape).astype(np.float32)
 
 
@@ -172,6 +177,8 @@ def relative_deviation(actual: "np.ndarray[Any, Any]", expected: "np.ndarray[Any
     Returns:
         Infinity where the shapes differ, a value is not finite, or constant outputs differ.
     """
+    import numpy as np
+
     if actual.shape != expected.shape or not np.isfinite(actual).all():
         return math.inf
     difference = float(np.max(np.abs(actual.astype(np.float64) - expected), initial=0.0))

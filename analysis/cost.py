@@ -260,11 +260,11 @@ def _flops(
     data = inputs[0] if inputs else None
     if data is None or output is None:
         return None
-    if op_type in ELEMENTWISE | MICROSOFT_ELEMENTWISE:
+    if op_type in ELEMENTWISE or op_type in MICROSOFT_ELEMENTWISE:
         return product(output)
     if op_type in _OPERATIONS_PER_ELEMENT:
         return product(data) * _OPERATIONS_PER_ELEMENT[op_type]
-    if op_type in GLOBAL_POOLINGS | REDUCTIONS:
+    if op_type in GLOBAL_POOLINGS or op_type in REDUCTIONS:
         return product(data)
     if op_type in POOLINGS:
         windows = sliding_windows(op_type, node.attributes, None, None)

@@ -14,7 +14,7 @@ from math import prod
 from convlens.analysis.interval import Interval
 from convlens.analysis.reach import Reach
 from convlens.analysis.shape import Dim, Shape
-from convlens.analysis.view import View, pixel_extents
+from convlens.analysis.view import View
 
 
 @dataclass(frozen=True)
@@ -97,17 +97,20 @@ def image_field(shape: Shape, spatial_axes: Sequence[int], *, exact: bool = Fals
         exact: whether to follow what every single position sees, where the sizes are known.
     """
     image_axis = {axis: index for index, axis in enumerate(spatial_axes)}
-    lengths = [shape[axis] for axis in spatial_axes]
+    pixels = View((Interval(size=1, stride=1, start=0),))
+    views = [_followed(pixels, shape[axis]) if exact else pixels for axis in spatial_axes]
     return Field(
         axes=tuple((Digit(dim, image_axis.get(axis)),) for axis, dim in enumerate(shape)),
-        views=tuple(
-            View(
-                (Interval(size=1, stride=1, start=0),),
-                pixel_extents(length) if exact and isinstance(length, int) else None,
-            )
-            for length in lengths
-        ),
+        views=tuple(views),
     )
+
+
+def _followed(pixels: View, length: Dim) -> View:
+    """The view with every single pixel followed, where it is known how many there are."""
+    # Imported here because it brings in numpy, and few follow single pixels.
+    from convlens.analysis.extents import pixel_extents
+
+    return replace(pixels, extents=pixel_extents(length) if isinstance(length, int) else None)
 
 
 def unknown_field(fields: Sequence[Field], shape: Shape | None) -> Field:
@@ -187,7 +190,7 @@ def straightened(field: Field, axis: int) -> Field | None:
     if len(field.walks(image_axis)) > sum(digit.image_axis == image_axis for digit in digits):
         return None
     if len(moving) == 1 and moving[0].image_axis is not None and moving[0].step == 1:
-        return field.with_axis(axis, (moving[0],))
+        return field if len(digits) == 1 else field.with_axis(axis, (moving[0],))
     slowest, *faster = moving
     still = [replace(d, step=0) if d.image_axis is None else d for d in faster]
     taps = _offsets(still)

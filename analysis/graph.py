@@ -3,14 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
+from convlens.analysis.onnx_parts import TensorProto
 from convlens.analysis.shape import Tensor
-
-if TYPE_CHECKING:
-    from onnx import TensorProto
+from convlens.analysis.values import Values, read_values
 
 Attributes = Mapping[str, Any]
 
@@ -30,7 +27,7 @@ class StoredTensor:
     name: str
     dtype: str
     shape: tuple[int, ...]
-    proto: "TensorProto | None" = None
+    proto: TensorProto | None = None
     takes_space: bool = True
 
     @property
@@ -44,16 +41,9 @@ class StoredTensor:
         return Tensor(self.name, self.dtype, self.shape)
 
     @cached_property
-    def values(self) -> "np.ndarray[Any, Any] | None":
-        """Its values; None where they were not read, or do not fill the shape."""
-        from onnx import TensorProto, numpy_helper
-
-        if self.proto is None or self.proto.data_location == TensorProto.EXTERNAL:
-            return None
-        try:
-            return np.asarray(numpy_helper.to_array(self.proto))
-        except (KeyError, TypeError, ValueError):
-            return None
+    def values(self) -> Values | None:
+        """Its values; None where they were not read, do not fill the shape, or are no numbers."""
+        return None if self.proto is None else read_values(self.proto)
 
 
 @dataclass(frozen=True)
@@ -94,7 +84,7 @@ class Node:
     @cached_property
     def reads(self) -> tuple[str, ...]:
         """The tensors that it needs: its inputs, and what its bodies take from around them."""
-        captured = (name for body in self.bodies for name in body.captured)
+        captured = [name for body in self.bodies for name in body.captured]
         return tuple(filter(None, (*self.inputs, *captured)))
 
     @property

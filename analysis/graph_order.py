@@ -21,6 +21,8 @@ def in_order(nodes: Sequence[Node]) -> tuple[Node, ...]:
         GraphError: they read each other's outputs in a circle.
     """
     makers = {name: node.index for node in nodes for name in node.outputs if name}
+    if all(makers.get(name, -1) < node.index for node in nodes for name in node.reads):
+        return tuple(nodes)
     waits = [
         {makers[name] for name in node.reads if name in makers and name not in node.outputs}
         for node in nodes
@@ -28,8 +30,6 @@ def in_order(nodes: Sequence[Node]) -> tuple[Node, ...]:
     own = [name for node in nodes for name in node.reads if name in node.outputs]
     if own:
         raise GraphError(f"a node reads its own output {own[0]!r}")
-    if all(max(earlier, default=-1) < index for index, earlier in enumerate(waits)):
-        return tuple(nodes)
     readers: list[list[int]] = [[] for _ in nodes]
     for index, earlier in enumerate(waits):
         for maker in earlier:

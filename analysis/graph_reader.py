@@ -5,21 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from convlens.analysis.graph import Graph, Node, StoredTensor
 from convlens.analysis.graph_order import in_order
+from convlens.analysis.onnx_parts import AttributeProto, TensorProto
 from convlens.analysis.shape import Dim, Shape, Tensor
 
 if TYPE_CHECKING:
-    from onnx import (
-        AttributeProto,
-        GraphProto,
-        NodeProto,
-        SparseTensorProto,
-        TensorProto,
-        ValueInfoProto,
-    )
+    from onnx import GraphProto, NodeProto, SparseTensorProto, ValueInfoProto
 
 # Both name the operators of the ONNX specification.
 ONNX_DOMAINS = ("", "ai.onnx")
@@ -31,11 +23,20 @@ _NAME_SCOPES = "pkg.torch.onnx.name_scopes"
 # What the exporter calls the scope of a node that came from no module.
 _NO_MODULE = "_empty_nn_module_stack"
 _FOLDED_INTO = frozenset({"Conv", "ConvTranspose", "Gemm"})
-_CONSTANT_DTYPES = {
-    "value_float": np.float32,
-    "value_floats": np.float32,
-    "value_int": np.int64,
-    "value_ints": np.int64,
+# The fields in which an attribute holds its value, by its type; a reference has none.
+_ATTRIBUTE_FIELDS = {
+    AttributeProto.FLOAT: "f",
+    AttributeProto.FLOATS: "floats",
+    AttributeProto.GRAPHS: "graphs",
+    AttributeProto.INT: "i",
+    AttributeProto.INTS: "ints",
+    AttributeProto.SPARSE_TENSOR: "sparse_tensor",
+    AttributeProto.SPARSE_TENSORS: "sparse_tensors",
+    AttributeProto.STRING: "s",
+    AttributeProto.STRINGS: "strings",
+    AttributeProto.TENSORS: "tensors",
+    AttributeProto.TYPE_PROTO: "tp",
+    AttributeProto.TYPE_PROTOS: "type_protos",
 }
 # The types of the attributes on which shapes, costs and receptive fields depend.
 _ATTRIBUTE_TYPES: Mapping[str, type] = {
@@ -91,15 +92,13 @@ def read_tensor(value: "ValueInfoProto") -> Tensor:
     tensor_type = value.type.tensor_type
     shape: Shape | None = None
     if tensor_type.HasField("shape"):
-        shape = tuple(_dim(dim) for dim in tensor_type.shape.dim)
+        shape = tuple(map(_dim, tensor_type.shape.dim))
     return Tensor(text(value.name), dtype_name(tensor_type.elem_type), shape)
 
 
 @lru_cache(maxsize=64)
 def dtype_name(data_type: int) -> str:
     """The name of a TensorProto.DataType: "float32" for FLOAT; empty where there is none."""
-    from onnx import TensorProto
-
     if data_type == TensorProto.UNDEFINED or data_type not in TensorProto.DataType.values():
         return ""
     name = TensorProto.DataType.Name(data_type).lower()
@@ -112,8 +111,9 @@ def text(value: str | bytes) -> str:
 
 
 def _dim(dim: Any) -> Dim:
-    if dim.HasField("dim_value") and dim.dim_value >= 0:
-        return int(dim.dim_value)
+    size: int = dim.dim_value
+    if size > 0 or (size == 0 and dim.HasField("dim_value")):
+        return size
     return text(dim.dim_param) or "?"
 
 
@@ -165,17 +165,15 @@ def _attributes(node: "NodeProto") -> dict[str, Any]:
     }
 
 
-def _attribute(attribute: "AttributeProto") -> Any:
-    from onnx import AttributeProto, helper
-
+def _attribute(attribute: AttributeProto) -> Any:
     if attribute.type == AttributeProto.TENSOR:
         return _stored(attribute.t, attribute.name)
     if attribute.type == AttributeProto.GRAPH:
         return read_graph(attribute.g)
-    try:
-        value = helper.get_attribute_value(attribute)
-    except ValueError:
+    field = _ATTRIBUTE_FIELDS.get(attribute.type)
+    if field is None or attribute.ref_attr_name:
         return None
+    value = getattr(attribute, field)
     if isinstance(value, str | bytes):
         return text(value)
     if isinstance(value, Iterable):
@@ -185,25 +183,35 @@ def _attribute(attribute: "AttributeProto") -> Any:
 
 def _constant(node: "NodeProto") -> StoredTensor:
     """The value of a Constant, whichever of its attributes holds it."""
-    from onnx import numpy_helper
-
     name = text(node.output[0])
     for attribute in node.attribute:
         if attribute.name == "value":
             return _stored(attribute.t, name)
         if attribute.name == "sparse_value":
             return _stored_sparse(attribute.sparse_tensor, name)
-        dtype = _CONSTANT_DTYPES.get(text(attribute.name))
-        value = _attribute(attribute)
-        if dtype is not None and isinstance(value, int | float | tuple):
-            values = np.asarray(value, dtype)
-            return StoredTensor(
-                name, values.dtype.name, values.shape, numpy_helper.from_array(values)
-            )
+        numbers = _numbers(attribute)
+        if numbers is not None:
+            return _stored(numbers, name)
     return StoredTensor(name, "", ())
 
 
-def _stored(tensor: "TensorProto", name: str) -> StoredTensor:
+def _numbers(attribute: AttributeProto) -> TensorProto | None:
+    """The tensor that an attribute of plain numbers stands for; None for another attribute."""
+    match text(attribute.name):
+        case "value_float":
+            return TensorProto(data_type=TensorProto.FLOAT, float_data=[attribute.f])
+        case "value_int":
+            return TensorProto(data_type=TensorProto.INT64, int64_data=[attribute.i])
+        case "value_floats":
+            values = attribute.floats
+            return TensorProto(data_type=TensorProto.FLOAT, dims=[len(values)], float_data=values)
+        case "value_ints":
+            numbers = attribute.ints
+            return TensorProto(data_type=TensorProto.INT64, dims=[len(numbers)], int64_data=numbers)
+    return None
+
+
+def _stored(tensor: TensorProto, name: str) -> StoredTensor:
     dims = tuple(max(dim, 0) for dim in tensor.dims)
     return StoredTensor(name, dtype_name(tensor.data_type), dims, tensor)
 

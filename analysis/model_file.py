@@ -1,6 +1,5 @@
 """The model file on disk: mapped, checked, and read without its weights."""
 
-import hashlib
 import mmap
 import os
 import stat
@@ -45,9 +44,10 @@ def read_model(path: str | Path) -> ModelFile:
     Raises:
         ModelFileError: the file is missing, empty, truncated or not ONNX.
     """
-    # Imported here because onnx takes longer to import than most models take to analyse.
+    # Imported here because reading a file's metadata takes no onnx.
     from google.protobuf.message import DecodeError
-    from onnx import ModelProto
+
+    from convlens.analysis.onnx_parts import ModelProto
 
     path = Path(path)
     with _mapped_model(path) as data:
@@ -84,6 +84,8 @@ def sha256(path: str | Path) -> str:
     Raises:
         ModelFileError: the file cannot be read any more.
     """
+    import hashlib
+
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,27 +4,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from convlens.analysis.graph import Graph, Node, StoredTensor
 from convlens.analysis.graph_reader import ONNX_DOMAINS, dtype_name, read_tensor
+from convlens.analysis.onnx_parts import ModelProto, ValueInfoProto, compiled_inference
 from convlens.analysis.shape import Tensor
-from convlens.analysis.shape_step import Values
 from convlens.analysis.symbolic import Expression
+from convlens.analysis.values import Values
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto
+    from onnx import GraphProto, NodeProto, TensorProto, TypeProto
 
 
-def infer_model(proto: "ModelProto") -> tuple[dict[str, Tensor], tuple[str, ...]]:
+def infer_model(proto: ModelProto) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """What onnx infers of the tensors outside bodies, and what a reader must be told of it."""
-    from onnx.shape_inference import InferenceError, infer_shapes
-
     notes: tuple[str, ...] = ()
     try:
         if not _demands_too_much(proto.graph):
-            proto = infer_shapes(proto, data_prop=True)
-    except (InferenceError, ValueError) as error:
+            serialized = proto.SerializeToString()
+            found = compiled_inference.infer_shapes(serialized, False, False, True)
+            proto = ModelProto.FromString(found)
+    except (compiled_inference.InferenceError, ValueError) as error:
         reason = " ".join(str(error).split())
         notes = (f"onnx's shape inference failed, only declared shapes are known: {reason}",)
     values = (*proto.graph.input, *proto.graph.output, *proto.graph.value_info)
@@ -53,7 +52,7 @@ class OnnxInference:
     opset: int
 
     @staticmethod
-    def of(proto: "ModelProto") -> "OnnxInference":
+    def of(proto: ModelProto) -> "OnnxInference":
         """For the operators of this model."""
         versions = [entry.version for entry in proto.opset_import if entry.domain in ONNX_DOMAINS]
         return OnnxInference(max(versions, default=1))
@@ -62,11 +61,11 @@ class OnnxInference:
         self, node: Node, inputs: Sequence[Tensor], look_up: Callable[[str], Values | None]
     ) -> tuple[Tensor, ...]:
         """The node's outputs as far as onnx can tell them; none where it cannot."""
+        if "::" in node.op_type or node.op_type == "Split" or node.bodies:
+            return ()
         from onnx import checker, defs, shape_inference
 
-        if "::" in node.op_type or not defs.has(node.op_type):
-            return ()
-        if node.op_type == "Split" or node.bodies:
+        if not defs.has(node.op_type):
             return ()
         types = {
             tensor.name: type_proto
@@ -105,12 +104,15 @@ def _type_proto(tensor: Tensor) -> "TypeProto | None":
 
 
 def _constant(values: Values | None, dtype: str) -> "TensorProto | None":
+    import numpy as np
     from onnx import numpy_helper
 
     if values is None or any(isinstance(entry, Expression) for entry in values.ravel()):
         return None
     try:
-        return numpy_helper.from_array(values.astype(np.dtype(dtype)))
+        return numpy_helper.from_array(
+            np.array(values.ravel(), np.dtype(dtype)).reshape(values.shape)
+        )
     except (TypeError, ValueError, OverflowError):
         return None
 
@@ -136,8 +138,6 @@ def _plain(value: Any) -> Any:
 
 
 def _tensor(name: str, found: "TypeProto | None") -> Tensor:
-    from onnx import ValueInfoProto
-
     if found is None:
         return Tensor(name, "", None)
     value = ValueInfoProto(name=name)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 
 from convlens.analysis.graph import Graph, Node, StoredTensor
 from convlens.analysis.operators import QUANTISED_OPERANDS
@@ -115,6 +116,8 @@ class _Counter:
             for index, origin in self._sources(node)
             if origin.name not in self.counted and self._is_weight(node, index, origin)
         }
+        if not weights:
+            return Parameters(folded_batch_norm=node.folded_batch_norm)
         self.counted.update(weights)
         return _parameters(node, weights, self.stored, had_biases=self.had_biases)
 
@@ -158,7 +161,7 @@ class _Counter:
             return index in QUANTISED_OPERANDS[node.op_type]
         if node.op_type in _CONFIGURED or ("float" not in tensor.dtype and not origin.quantised):
             return False
-        return node.op_type in _WEIGHTED or (tensor.tensor.elements or 0) > 1
+        return node.op_type in _WEIGHTED or prod(tensor.shape) > 1
 
 
 def _count(graph: Graph, *, had_biases: bool) -> tuple[Parameters, ...]:
@@ -191,7 +194,7 @@ def _parameters(
         if node.op_type == "BatchNormalization" and index in _STATISTICS_INPUTS
     }
     learnable = count(weights) - count(statistics)
-    if node.folded_batch_norm and weights:
+    if node.folded_batch_norm:
         learnable += _unfolded_extra(node, stored, had_biases=had_biases)
     return Parameters(
         learnable=learnable,
@@ -207,7 +210,7 @@ def _values(node: Node, tensor: StoredTensor) -> int:
     if node.op_type == "com.microsoft::MatMulNBits" and tensor.name == node.input(1):
         # Several to a byte, and padded.
         return int(node.attributes.get("N", 0)) * int(node.attributes.get("K", 0))
-    return tensor.tensor.elements or 0
+    return prod(tensor.shape)
 
 
 def _unfolded_extra(node: Node, stored: Mapping[str, StoredTensor], *, had_biases: bool) -> int:

@@ -12,11 +12,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Literal
 
-import numpy as np
-
 from convlens.analysis.sliding_window import SlidingWindow
-
-Indices = np.ndarray[tuple[int], np.dtype[np.intp]]
 
 # What an output reads where a tap lies outside the input: nothing, the outermost position, the
 # input mirrored at its outermost position, or the input's other end.
@@ -67,43 +63,6 @@ class Reach:
     def is_even(self) -> bool:
         """Whether all outputs read alike, so that rate, first and last say all of it."""
         return len(self.taps) == 1 and len(self.taps[0]) > 0
-
-    def sources(self, output: int, length: int) -> list[Indices]:
-        """The inputs that each output reads.
-
-        Args:
-            output: the number of outputs.
-            length: the number of inputs.
-
-        Returns:
-            One array for each tap: for every output the input that it reads, -1 for none.
-        """
-        widest = max(1, *map(len, self.taps))
-        # A phase with fewer taps repeats one of its own; one without any reads far outside.
-        outside = -(length + output * abs(self.advance) + 1)
-        padded = np.array(
-            [(*taps, *((taps or (outside,))[:1] * (widest - len(taps)))) for taps in self.taps],
-            np.intp,
-        )
-        turn, phase = np.divmod(np.arange(output), len(self.taps))
-        return [
-            _inside(turn * self.advance + padded[phase, tap], length, self.border)
-            for tap in range(widest)
-        ]
-
-
-def _inside(positions: Indices, length: int, border: Border) -> Indices:
-    match border:
-        case "nothing":
-            inside = np.where((positions >= 0) & (positions < length), positions, -1)
-        case "edge":
-            inside = np.clip(positions, 0, length - 1)
-        case "wrap":
-            inside = np.remainder(positions, length)
-        case "reflect":
-            turned = np.abs(positions) % max(2 * (length - 1), 1)
-            inside = np.minimum(turned, 2 * (length - 1) - turned)
-    return inside
 
 
 def window_reach(window: SlidingWindow) -> Reach | None:

@@ -90,8 +90,9 @@ def _outputs(
     outputs = {}
     for index, name in enumerate(node.outputs):
         if name:
-            output = replace(step, output=shape_of(name, tensors), output_index=index)
-            field = apply(output)
+            if index:
+                step = replace(step, output=shape_of(name, tensors), output_index=index)
+            field = apply(step)
             if field is not None:
                 outputs[name] = field
     return outputs
@@ -109,6 +110,13 @@ def step_at(
         output=shape_of(node.output, tensors),
         opset=opset,
     )
+
+
+def receptive_fields(fields: Mapping[str, Field], graph: Graph) -> dict[str, ReceptiveField]:
+    """What is reported of each tensor; the many that share a field share the answer."""
+    different = {id(field): field for field in fields.values()}
+    reported = {key: receptive_field(field, graph) for key, field in different.items()}
+    return {name: reported[id(field)] for name, field in fields.items()}
 
 
 def receptive_field(field: Field | None, graph: Graph) -> ReceptiveField:

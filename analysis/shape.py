@@ -36,8 +36,7 @@ class Tensor:
     @property
     def bytes(self) -> int | None:
         """Its size in memory, a symbolic dimension counted as 1; None where not known."""
-        count = self.elements
-        return None if count is None or not self.dtype else storage_bytes(count, self.dtype)
+        return None if self.shape is None or not self.dtype else _bytes(self.shape, self.dtype)
 
 
 Tensors = Mapping[str, Tensor]
@@ -50,7 +49,7 @@ def shape_of(name: str, tensors: Tensors) -> Shape | None:
 
 def elements(shape: Iterable[Dim]) -> int:
     """The number of elements, a symbolic dimension counted as 1."""
-    return math.prod(dim if isinstance(dim, int) else size_at_one(dim) for dim in shape)
+    return math.prod([dim if isinstance(dim, int) else size_at_one(dim) for dim in shape])
 
 
 @lru_cache(maxsize=4096)  # a network has few dimensions, and asks for each of them often
@@ -70,6 +69,11 @@ def fixed(shape: Iterable[Dim]) -> tuple[int, ...]:
         if not isinstance(dim, int):
             raise SymbolicShapeError(f"the dimension {dim!r} of {format_shape(dims)} is not known")
     return tuple(dim for dim in dims if isinstance(dim, int))
+
+
+@lru_cache(maxsize=4096)  # as `size_at_one`
+def _bytes(shape: Shape, dtype: str) -> int:
+    return storage_bytes(elements(shape), dtype)
 
 
 def storage_bytes(count: int, dtype: str) -> int:

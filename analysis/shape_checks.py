@@ -40,15 +40,15 @@ def _check_reshape(node: Node, graph: Graph, tensors: Tensors) -> None:
     if node.op_type != "Reshape" or data is None or target is None or target.values is None:
         return
     # A 0 copies a dimension of the input and a -1 takes what is left.
-    if target.values.dtype.kind != "i":
+    if not target.dtype.startswith("int"):
         return
-    wanted = [dim for dim in target.values.ravel().tolist() if dim > 0]
+    wanted = [dim for dim in target.values.ravel() if dim > 0]
     have = prod(dim for dim in data if isinstance(dim, int))
     all_known = all(isinstance(dim, int) for dim in data)
     if all_known and have % prod(wanted):
         raise InputSizeError(
             f"{node.name}: [{format_shape(data)}] cannot be reshaped to "
-            f"[{format_shape(target.values.ravel().tolist())}]; "
+            f"[{format_shape(target.values.ravel())}]; "
             "the network takes only the picture size and batch that it was made for"
         )
 

@@ -4,6 +4,7 @@ import re
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import zip_longest
 
 from convlens.analysis.dimensions import to_count, to_dim
@@ -11,9 +12,10 @@ from convlens.analysis.graph import Graph, Node, StoredTensor
 from convlens.analysis.operators import COMPARISONS
 from convlens.analysis.shape import Shape, Tensor, Tensors, format_shape
 from convlens.analysis.shape_functions import output_shapes
-from convlens.analysis.shape_step import Counts, ShapeStep, Values
+from convlens.analysis.shape_step import Counts, ShapeStep
 from convlens.analysis.shape_values import fold, stored_values
 from convlens.analysis.symbolic import Count, Expression, evaluate, is_bounded, symbol
+from convlens.analysis.values import Values
 
 # No operator makes a tensor of more axes; the shapes of hostile files do.
 _MAX_RANK = 32
@@ -79,7 +81,10 @@ class ShapePass:
             self._visit(node)
 
     def _visit(self, node: Node) -> None:
-        known = [self.tensors.get(name, Tensor(name, "", None)) for name in node.inputs]
+        known = [
+            self.tensors[name] if name in self.tensors else Tensor(name, "", None)
+            for name in node.inputs
+        ]
         step = ShapeStep(
             node,
             tuple(_counts(tensor.shape) for tensor in known),
@@ -115,14 +120,15 @@ class ShapePass:
     ) -> None:
         """Decide on one output: the formula's shape, else onnx's, else the file's."""
         name = node.outputs[index]
-        theirs = self.inferred.get(name, Tensor(name, "", None))
+        theirs = self.inferred[name] if name in self.inferred else Tensor(name, "", None)
         if index < len(asked) and asked[index].shape is not None:
             theirs = asked[index]
         shape = theirs.shape
         if own is not None and len(own) <= _MAX_RANK:
             shape = tuple(map(_dim, own))
-            self._dispute(node, name, shape, theirs.shape)
-            if theirs.shape is not None and len(theirs.shape) == len(shape):
+            if shape != theirs.shape:
+                self._dispute(node, name, shape, theirs.shape)
+            if self.invented and theirs.shape is not None and len(theirs.shape) == len(shape):
                 # What the formula could only give a name, onnx may know.
                 shape = tuple(
                     found if isinstance(found, int) and dim in self.invented else dim
@@ -279,13 +285,16 @@ def all_bodies(bodies: Mapping[int, tuple[Body, ...]]) -> Iterator[Body]:
 
 
 def _counts(shape: Shape | None) -> Counts | None:
-    return None if shape is None else tuple(map(to_count, shape))
+    if shape is None:
+        return None
+    return tuple([dim if isinstance(dim, int) else to_count(dim) for dim in shape])
 
 
 def _dims(shape: Counts) -> Shape:
     return tuple(map(to_dim, shape))
 
 
+@lru_cache(maxsize=4096, typed=True)  # the same few dimensions come back in every shape
 def _dim(count: Count) -> int | str:
     """The dimension; what a damaged file makes of one, as a negative number, is not known."""
     if isinstance(count, Expression | int) and is_bounded(count):

@@ -4,12 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from convlens.analysis.graph import Node
 from convlens.analysis.symbolic import Count
+from convlens.analysis.values import Values
 
-Values = np.ndarray[Any, np.dtype[Any]]
 Counts = tuple[Count, ...]
 
 # The shapes of an operator's outputs; None for one that is not known, and where none is.

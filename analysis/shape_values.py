@@ -1,17 +1,17 @@
 """Shape arithmetic: the values of the small integer tensors from which a graph computes shapes.
 
-Values are numpy arrays of objects whose entries are integers, fractions, truths and formulas.
+The entries are integers, fractions, truths and formulas.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from fractions import Fraction
-from math import floor, prod
+from itertools import chain
+from itertools import product as indices
+from math import floor, isfinite, prod
 from typing import Any
 
-import numpy as np
-
 from convlens.analysis.graph import StoredTensor
-from convlens.analysis.shape_step import ShapeStep, Values, slice_bounds
+from convlens.analysis.shape_step import ShapeStep, slice_bounds
 from convlens.analysis.symbolic import (
     Count,
     Expression,
@@ -21,6 +21,7 @@ from convlens.analysis.symbolic import (
     least,
     product,
 )
+from convlens.analysis.values import Values, broadcast_shape, concatenate
 
 # A tensor with more entries is no shape, nor the scales of one.
 MAX_ENTRIES = 1024
@@ -31,12 +32,9 @@ def stored_values(stored: StoredTensor) -> Values | None:
     """The values of a small stored tensor; None for a large one, or one that was not read."""
     if prod(stored.shape) > (_MAX_FLOATS if "float" in stored.dtype else MAX_ENTRIES):
         return None
-    if stored.values is None or stored.values.dtype.kind not in "biuf":
+    if stored.values is None or not all(map(isfinite, stored.values.ravel())):
         return None
-    if not np.isfinite(stored.values).all():
-        return None
-    entries = [exact(entry) for entry in stored.values.ravel().tolist()]
-    return _array(entries, stored.values.shape)
+    return stored.values.map(exact)
 
 
 def exact(entry: float) -> Any:
@@ -62,23 +60,16 @@ def fold(step: ShapeStep) -> Values | None:
     return values if all(is_bounded(entry) for entry in values.ravel()) else None
 
 
-def _array(entries: Sequence[Any], shape: tuple[int, ...] | None = None) -> Values:
-    array = np.empty(len(entries), dtype=object)
-    for index, entry in enumerate(entries):
-        array[index] = entry
-    return array if shape is None else array.reshape(shape)
-
-
 def _shape(step: ShapeStep) -> Values | None:
     shape = step.shape(0)
     if shape is None:
         return None
-    return _array(shape[step.attribute("start", 0) : step.attribute("end")])
+    return Values.of(shape[step.attribute("start", 0) : step.attribute("end")])
 
 
 def _size(step: ShapeStep) -> Values | None:
     shape = step.shape(0)
-    return None if shape is None else _array([product(shape)], ())
+    return None if shape is None else Values.of([product(shape)], ())
 
 
 def _map(function: Callable[..., Any]) -> Callable[[ShapeStep], Values | None]:
@@ -88,11 +79,12 @@ def _map(function: Callable[..., Any]) -> Callable[[ShapeStep], Values | None]:
         values = step.all_values
         if values is None:
             return None
-        if prod(np.broadcast_shapes(*(array.shape for array in values))) > MAX_ENTRIES:
+        shape = broadcast_shape(array.shape for array in values)
+        if prod(shape) > MAX_ENTRIES:
             return None
-        arrays = np.broadcast_arrays(*values)
-        entries = [function(*row) for row in zip(*(a.ravel() for a in arrays), strict=True)]
-        return None if None in entries else _array(entries, arrays[0].shape)
+        rows = zip(*(array.broadcast_to(shape).ravel() for array in values), strict=True)
+        entries = [function(*row) for row in rows]
+        return None if None in entries else Values.of(entries, shape)
 
     return folded
 
@@ -161,24 +153,23 @@ def _cast(step: ShapeStep) -> Values | None:
     if values is None:
         return None
     if step.attribute("to") == 9:  # TensorProto.BOOL
-        return _array([bool(entry) for entry in values.ravel()], values.shape)
+        return values.map(bool)
     if step.attribute("to") in {1, 10, 11, 16}:  # the floating-point types
         return values
     # Towards zero; a formula is a size, and not below it.
-    entries = [int(v) if not isinstance(v, Expression) else floor(v) for v in values.ravel()]
-    return _array(entries, values.shape)
+    return values.map(lambda entry: floor(entry) if isinstance(entry, Expression) else int(entry))
 
 
 def _gather(step: ShapeStep) -> Values | None:
     data, indices = step.value(0), step.value(1)
     if data is None or indices is None:
         return None
-    return _objects(np.take(data, indices.astype(np.int64), axis=step.attribute("axis", 0)))
+    return data.take(indices, step.attribute("axis", 0))
 
 
 def _concat(step: ShapeStep) -> Values | None:
     parts = step.all_values
-    return None if parts is None else np.concatenate(parts, axis=step.attribute("axis", 0))
+    return None if parts is None else concatenate(parts, step.attribute("axis", 0))
 
 
 def _slice(step: ShapeStep) -> Values | None:
@@ -191,7 +182,7 @@ def _slice(step: ShapeStep) -> Values | None:
         # An end before the first entry, which Python writes as None.
         stop = None if stride < 0 and end < -data.shape[axis] else int(end)
         index[axis] = slice(int(start), stop, int(stride))
-    return data[tuple(index)]
+    return data.slice(index)
 
 
 def _squeeze(step: ShapeStep) -> Values | None:
@@ -199,7 +190,7 @@ def _squeeze(step: ShapeStep) -> Values | None:
     axes = step.integers("axes", 1)
     if data is None or (step.has(1) and axes is None):
         return None
-    return _objects(np.squeeze(data, None if axes is None else tuple(int(axis) for axis in axes)))
+    return data.squeeze(None if axes is None else [int(axis) for axis in axes])
 
 
 def _unsqueeze(step: ShapeStep) -> Values | None:
@@ -207,7 +198,7 @@ def _unsqueeze(step: ShapeStep) -> Values | None:
     axes = step.integers("axes", 1)
     if data is None or axes is None:
         return None
-    return _objects(np.expand_dims(data, tuple(int(axis) for axis in axes)))
+    return data.expand_dims([int(axis) for axis in axes])
 
 
 def _reshape(step: ShapeStep) -> Values | None:
@@ -225,7 +216,7 @@ def _range(step: ShapeStep) -> Values | None:
     if not all(isinstance(entry, int) for entry in (start, limit, delta)):
         return None
     steps = range(start, limit, delta)
-    return _array(list(steps)) if len(steps) <= MAX_ENTRIES else None
+    return Values.of(steps) if len(steps) <= MAX_ENTRIES else None
 
 
 def _constant_of_shape(step: ShapeStep) -> Values | None:
@@ -234,21 +225,21 @@ def _constant_of_shape(step: ShapeStep) -> Values | None:
         return None
     dims = [int(dim) for dim in shape.ravel()]
     value = step.attribute("value")
-    fill = 0 if value is None or value.values is None else exact(value.values.ravel()[0].item())
-    return None if prod(dims) > MAX_ENTRIES else _array([fill] * prod(dims), tuple(dims))
+    fill = 0 if value is None or value.values is None else exact(value.values.ravel()[0])
+    return None if prod(dims) > MAX_ENTRIES else Values.of([fill] * prod(dims), dims)
 
 
 def _expand(step: ShapeStep) -> Values | None:
     data, target = step.value(0), step.value(1)
     if data is None or target is None:
         return None
-    dims = np.broadcast_shapes(data.shape, tuple(int(dim) for dim in target.ravel()))
-    return None if prod(dims) > MAX_ENTRIES else np.broadcast_to(data, dims)
+    dims = broadcast_shape([data.shape, [int(dim) for dim in target.ravel()]])
+    return None if prod(dims) > MAX_ENTRIES else data.broadcast_to(dims)
 
 
 def _transpose(step: ShapeStep) -> Values | None:
     data = step.value(0)
-    return None if data is None else np.transpose(data, step.attribute("perm"))
+    return None if data is None else data.transpose(step.attribute("perm"))
 
 
 def _identity(step: ShapeStep) -> Values | None:
@@ -257,10 +248,15 @@ def _identity(step: ShapeStep) -> Values | None:
 
 def _non_zero(step: ShapeStep) -> Values | None:
     data = step.value(0)
-    if data is None or any(isinstance(entry, Expression) for entry in data.ravel()):
+    if (
+        data is None
+        or not data.ndim
+        or any(isinstance(entry, Expression) for entry in data.ravel())
+    ):
         return None
-    found = np.array(np.nonzero(data.astype(bool)))
-    return _array(found.ravel().tolist(), found.shape)
+    places = indices(*map(range, data.shape))
+    found = [place for place, entry in zip(places, data.ravel(), strict=True) if entry]
+    return Values.of(chain.from_iterable(zip(*found, strict=True)), (data.ndim, len(found)))
 
 
 def _reduce(function: Callable[..., Any]) -> Callable[[ShapeStep], Values | None]:
@@ -271,14 +267,9 @@ def _reduce(function: Callable[..., Any]) -> Callable[[ShapeStep], Values | None
         if data is None or data.ndim != 1 or not data.size:
             return None
         shape = (1,) if step.attribute("keepdims", 1) else ()
-        return _array([function(*data)], shape)
+        return Values.of([function(*data.ravel())], shape)
 
     return folded
-
-
-def _objects(values: Any) -> Values:
-    """Numpy gives the entry itself where an array of no axes is meant."""
-    return values if isinstance(values, np.ndarray) else _array([values], ())
 
 
 _FOLDS: Mapping[str, Callable[[ShapeStep], Values | None]] = {

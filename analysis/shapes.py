@@ -6,18 +6,15 @@ what both know is compared.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from convlens.analysis.errors import InputSizeError
 from convlens.analysis.graph import Graph
 from convlens.analysis.graph_reader import text
 from convlens.analysis.onnx_inference import OnnxInference, infer_model
+from convlens.analysis.onnx_parts import ModelProto
 from convlens.analysis.shape import Dim, Tensor, Tensors, format_shape, format_size
 from convlens.analysis.shape_checks import check_shapes
 from convlens.analysis.shape_pass import Body, ShapePass
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
 
 # What the dimensions of a picture are called where they are to be symbolic: the batch, and the
 # spatial axes by how many there are.
@@ -44,7 +41,7 @@ class InferredShapes:
 
 
 def infer_shapes(
-    proto: "ModelProto",
+    proto: ModelProto,
     graph: Graph,
     batch: int | None = None,
     input_size: Sequence[int] | None = None,
@@ -110,10 +107,8 @@ def _pinned_tensor(tensor: Tensor, wanted: Mapping[int, Dim]) -> Tensor:
     return Tensor(tensor.name, tensor.dtype, dims)
 
 
-def _pin_inputs(proto: "ModelProto", wanted: Mapping[str, Mapping[int, Dim]]) -> "ModelProto":
+def _pin_inputs(proto: ModelProto, wanted: Mapping[str, Mapping[int, Dim]]) -> ModelProto:
     """A copy of the model whose inputs have the wanted dimensions."""
-    from onnx import ModelProto
-
     if not any(wanted.values()):
         return proto
     pinned = ModelProto()
@@ -135,7 +130,7 @@ def _pin_inputs(proto: "ModelProto", wanted: Mapping[str, Mapping[int, Dim]]) ->
     return pinned
 
 
-def _pin_declared(proto: "ModelProto", replaced: Mapping[str, int], *, keep: bool) -> None:
+def _pin_declared(proto: ModelProto, replaced: Mapping[str, int], *, keep: bool) -> None:
     """Make the declared shapes of inner tensors and outputs agree with the pinned inputs."""
     if not keep:
         del proto.graph.value_info[:]

@@ -70,7 +70,7 @@ class Step:
         if index < len(self.stored) and self.node.input(index):
             stored = self.stored[index]
             values = None if stored is None else stored.values
-            return None if values is None else values.ravel().tolist()
+            return None if values is None else list(values.ravel())
         found = self.node.attributes.get(attribute)
         return list(found) if isinstance(found, tuple) else None
 

@@ -259,7 +259,8 @@ def expanded(step: Step) -> Field:
 def broadcast_to(field: Field, shape: Shape) -> Field:
     """The field broadcast to a shape of at least its rank."""
     missing = len(shape) - len(field.axes)
-    field = replace(field, axes=(*((Digit(dim),) for dim in shape[:missing]), *field.axes))
+    if missing:
+        field = replace(field, axes=(*((Digit(dim),) for dim in shape[:missing]), *field.axes))
     for axis, dim in enumerate(shape):
         if dim != 1 and all(digit.length == 1 for digit in field.axes[axis]):
             field = field.with_axis(axis, repeated(field.axes[axis], dim))

@@ -8,57 +8,14 @@ all positions, so that they are followed only where somebody wants to compare th
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-
-import numpy as np
+from operator import or_
+from typing import TYPE_CHECKING
 
 from convlens.analysis.interval import Interval, Number, is_aligned, union
 from convlens.analysis.reach import Reach, strided_reach
 
-Positions = np.ndarray[tuple[int], np.dtype[np.int64]]
-
-# Beyond every pixel: what sees nothing has its first pixel here and its last one at -1.
-NOTHING = 2**40
-
-
-@dataclass(frozen=True, eq=False)
-class Extents:
-    """The first and the last pixel that each position sees, within the picture.
-
-    Attributes:
-        first: NOTHING where the position sees no pixel.
-        last: -1 where the position sees no pixel.
-    """
-
-    first: Positions
-    last: Positions
-
-    def __len__(self) -> int:
-        """The number of positions."""
-        return len(self.first)
-
-    def through(self, reach: Reach, length: int) -> "Extents":
-        """What each of `length` outputs sees that reads these."""
-        # What is read at -1 stands behind the last position and sees nothing.
-        first, last = np.append(self.first, NOTHING), np.append(self.last, -1)
-        sources = reach.sources(length, len(self))
-        return Extents(
-            np.minimum.reduce([first[source] for source in sources]),
-            np.maximum.reduce([last[source] for source in sources]),
-        )
-
-    def __or__(self, other: "Extents") -> "Extents":
-        """What positions see that see both."""
-        return Extents(np.minimum(self.first, other.first), np.maximum(self.last, other.last))
-
-
-def pixel_extents(length: int) -> Extents:
-    """Every pixel sees itself."""
-    return Extents(np.arange(length), np.arange(length))
-
-
-def dark_extents(length: int) -> Extents:
-    """Positions that see nothing."""
-    return Extents(np.full(length, NOTHING), np.full(length, -1))
+if TYPE_CHECKING:
+    from convlens.analysis.extents import Extents
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +33,7 @@ class View:
     """
 
     intervals: tuple[Interval, ...]
-    extents: Extents | None = None
+    extents: "Extents | None" = None
     is_tight: bool = True
     is_mirrored: bool = False
 
@@ -135,7 +92,7 @@ def united(views: Sequence[View]) -> View:
     known_extents = [view.extents for view in views if view.extents is not None]
     extents = None
     if len(known_extents) == len(views) and len(set(map(len, known_extents))) == 1:
-        extents = reduce(Extents.__or__, known_extents)
+        extents = reduce(or_, known_extents)
     return View(
         tuple(by_stride.values()),
         extents,
@@ -166,20 +123,23 @@ def side_by_side(pieces: Sequence[tuple[View | None, int]]) -> View | None:
     if not moved:
         return None
     together = united([View((interval,)) for interval in moved])
-    parts = [
-        dark_extents(length) if view is None else view.extents
-        for view, length in pieces
-    ]  # fmt: skip
-    whole = [part for part in parts if part is not None]
-    extents = None
-    if len(whole) == len(parts):
-        extents = Extents(
-            np.concatenate([part.first for part in whole]),
-            np.concatenate([part.last for part in whole]),
-        )
+    extents = _extents_side_by_side(pieces)
     return View(
         together.intervals,
         extents,
         is_tight=tight and len(set(moved)) == 1,
         is_mirrored=any(view.is_mirrored for view, _ in pieces if view is not None),
     )
+
+
+def _extents_side_by_side(pieces: Sequence[tuple[View | None, int]]) -> "Extents | None":
+    if any(view is not None and view.extents is None for view, _ in pieces):
+        return None
+    # Imported here because it brings in numpy, and few follow single positions.
+    from convlens.analysis.extents import dark_extents
+
+    first, *others = (
+        dark_extents(length) if view is None or view.extents is None else view.extents
+        for view, length in pieces
+    )
+    return first.followed_by(others)

@@ -6,8 +6,14 @@ stands the processor's, which a busy machine disturbs less. onnx-tool lives in a
 own, which is made if it is missing.
 
     make bench
+    .venv/bin/python bench/analyze.py --families FOLDER
+
+The second times every torchvision model of the six families, warm and in-process, as files without
+weights and with their BatchNormalizations unfused, which have the most layers. They are exported
+into the folder, once: half an hour.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -23,7 +29,10 @@ from convlens.server.settings import BUNDLED_MODELS
 
 ROUNDS = 3
 ROOT = Path(__file__).parent.parent
-RESULTS = Path(__file__).parent / "results" / "analyze.json"
+RESULTS = Path(__file__).parent / "results"
+MACHINE = f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}"
+# Both start from compiled bytecode, as installed packages do.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 NEIGHBOUR = "onnx-tool==1.0.1"
 NEIGHBOUR_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 TORCHVISION = ("alexnet", "vgg16", "resnet50", "efficientnet_b0", "convnext_tiny")
@@ -36,7 +45,15 @@ from convlens.export.to_onnx import to_onnx
 for name in sys.argv[2:]:
     torch.manual_seed(0)
     network = getattr(torchvision.models, name)(weights=None)
-    onnx.save_model(to_onnx(network, (3, 224, 224)), f"{sys.argv[1]}/{name}.onnx")
+    onnx.save_model(to_onnx(network, (3, 224, 224)).model, f"{sys.argv[1]}/{name}.onnx")
+"""
+EXPORT_FAMILIES = """
+import pathlib, sys
+from tests.analysis.weightless import export_weightless, published_models
+for name in published_models():
+    path = pathlib.Path(sys.argv[1], f"{name}.onnx")
+    if not path.exists():
+        export_weightless(name, 224, path.with_suffix(".part")).rename(path)
 """
 
 # Both workers print the seconds of each repetition. The first one warms up and is not counted.
@@ -67,6 +84,32 @@ print(json.dumps({"seconds": seconds[1:], "cpu_seconds": cpu_seconds[1:]}))
 
 
 def main() -> None:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(description="What an analysis costs.")
+    parser.add_argument("--families", metavar="FOLDER", type=Path, help="time every model warm")
+    folder = parser.parse_args().families
+    if folder is None:
+        compare_with_neighbour()
+    else:
+        time_families(folder)
+
+
+def time_families(folder: Path) -> None:
+    """Export what the folder lacks, time every model in it, print a table and write it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    print("exporting without weights", file=sys.stderr)
+    subprocess.run([sys.executable, "-c", EXPORT_FAMILIES, str(folder)], check=True, cwd=ROOT)
+    rows = {}
+    print("model, milliseconds on the clock, milliseconds of the processor")
+    for path in sorted(folder.glob("*.onnx")):
+        measured = in_process(sys.executable, OURS, path)
+        wall, cpu = (round(1e3 * statistics.median(values), 1) for values in measured.values())
+        rows[path.stem] = {"ms": wall, "cpu_ms": cpu}
+        print(f"{path.stem:24}{wall:8.1f}{cpu:8.1f}", flush=True)
+    _write("analyze_families.json", {"machine": MACHINE, "in_process": rows})
+
+
+def compare_with_neighbour() -> None:
     """Measure, print and write the ratios."""
     _make_neighbour()
     with tempfile.TemporaryDirectory() as folder:
@@ -76,8 +119,7 @@ def main() -> None:
         models["lenet5"] = BUNDLED_MODELS / "lenet5.onnx"
         result = {
             "command": "make bench",
-            "machine": f"{platform.machine()}, {os.cpu_count()} processors, Python "
-            f"{platform.python_version()}",
+            "machine": MACHINE,
             "vgg16": beside_neighbour(models["vgg16"]),
             "in_process_of_each_family": {
                 name: {
@@ -89,8 +131,12 @@ def main() -> None:
             "help": _medians([whole_process([_script("analyze"), "--help"]) for _ in range(9)]),
         }
     print(json.dumps(result, indent=2))
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    _write("analyze.json", result)
+
+
+def _write(name: str, result: dict[str, Any]) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / name).write_text(json.dumps(result, indent=2) + "\n")
 
 
 def beside_neighbour(model: Path) -> dict[str, Any]:
@@ -141,7 +187,9 @@ def whole_process(command: list[str]) -> Measured:
     exec, which is the parent's memory.
     """
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT
+    )
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
