@@ -57,7 +57,7 @@ def analyze(
     graph = read_graph(proto.graph)
     shapes = infer_shapes(proto, graph, batch, input_size, symbolic=symbolic)
     model, card_notes = _model(file)
-    fields = trace_fields(graph, shapes.tensors, model.opset)
+    fields = trace_fields(graph, shapes.tensors, model.opset, shapes.folded)
     parameters = count_parameters(graph, _folded_parameters(model.card))
     layers = tuple(
         _layer(node, graph, shapes, fields, node_parameters, symbolic=symbolic)
@@ -124,7 +124,8 @@ def _layer(
     sees = receptive_field(fields.get(node.output), graph)
     known = None not in (*sizes, cost.macs, cost.flops) and cost.exact and sees.complete
     status: Status = "exact" if known and node.index not in shapes.disputes else "partial"
-    if node.op_type not in TRANSFERS:
+    # What an operator does to pixels matters where there are some.
+    if node.op_type not in TRANSFERS and not (known and fields.keys().isdisjoint(node.inputs)):
         status = "unknown"
     return Layer(
         index=node.index,

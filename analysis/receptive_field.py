@@ -8,6 +8,7 @@ from convlens.analysis.graph import Graph, Node
 from convlens.analysis.image_layout import spatial_axes
 from convlens.analysis.interval import Interval, Number, plain
 from convlens.analysis.shape import Tensors, shape_of
+from convlens.analysis.shape_step import Values
 from convlens.analysis.step import Step
 from convlens.analysis.transfers import apply
 
@@ -53,7 +54,12 @@ class ReceptiveField:
 
 
 def trace_fields(
-    graph: Graph, tensors: Tensors, opset: int = 0, *, exact: bool = False
+    graph: Graph,
+    tensors: Tensors,
+    opset: int = 0,
+    folded: Mapping[str, Values | None] | None = None,
+    *,
+    exact: bool = False,
 ) -> dict[str, Field]:
     """Follow the image through the graph.
 
@@ -64,6 +70,7 @@ def trace_fields(
         graph: the operators.
         tensors: their shapes.
         opset: the version of ONNX's own operators; 0 for the newest.
+        folded: the values of the tensors that shape arithmetic makes.
         exact: whether to follow what every single position sees, too; it takes some times longer.
 
     Returns:
@@ -76,19 +83,17 @@ def trace_fields(
             axes = spatial_axes(graph_input.name, len(shape), graph)
             fields[graph_input.name] = image_field(shape, axes, exact=exact)
     for node in graph.nodes:
-        fields.update(_outputs(node, graph, tensors, fields, opset))
+        step = step_at(node, graph, tensors, fields, opset, folded)
+        fields.update(_outputs(step, tensors))
     return fields
 
 
-def _outputs(
-    node: Node, graph: Graph, tensors: Tensors, fields: Mapping[str, Field], opset: int
-) -> dict[str, Field]:
-    """The fields of the node's outputs; none where no pixel reaches the node."""
-    step = step_at(node, graph, tensors, fields, opset)
+def _outputs(step: Step, tensors: Tensors) -> dict[str, Field]:
+    """The fields of the operator's outputs; none where no pixel reaches it."""
     if not any(step.fields):
         return {}
     outputs = {}
-    for index, name in enumerate(node.outputs):
+    for index, name in enumerate(step.node.outputs):
         if name:
             output = replace(step, output=shape_of(name, tensors), output_index=index)
             field = apply(output)
@@ -98,9 +103,15 @@ def _outputs(
 
 
 def step_at(
-    node: Node, graph: Graph, tensors: Tensors, fields: Mapping[str, Field], opset: int
+    node: Node,
+    graph: Graph,
+    tensors: Tensors,
+    fields: Mapping[str, Field],
+    opset: int,
+    folded: Mapping[str, Values | None] | None = None,
 ) -> Step:
     """The operator with all that is known of its inputs, for its first output."""
+    folded = folded or {}
     return Step(
         node=node,
         fields=tuple(fields.get(name) for name in node.inputs),
@@ -108,6 +119,7 @@ def step_at(
         stored=tuple(graph.stored.get(name) for name in node.inputs),
         output=shape_of(node.output, tensors),
         opset=opset,
+        folded=tuple(folded.get(name) for name in node.inputs),
     )
 
 

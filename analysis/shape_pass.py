@@ -313,7 +313,9 @@ def _dtype(node: Node, index: int, inputs: Sequence[Tensor]) -> str:
         return inputs[2].dtype if len(inputs) > 2 else "uint8"
     if node.op_type in {"ConvInteger", "MatMulInteger"}:
         return "int32"
-    if index == 0 and node.op_type not in {"Cast", "If", "Loop", "Scan", "ConstantOfShape"}:
+    # Before opset 10 a Dropout's mask has the type of its data; since then onnx's inference tells.
+    is_mask = index == 1 and node.op_type == "Dropout"
+    if (index == 0 or is_mask) and node.op_type not in {"Cast", "If", "Loop", "Scan", "ConstantOfShape"}:
         position = 1 if node.op_type == "Where" else 0
         return inputs[position].dtype if position < len(inputs) else ""
     return ""

@@ -15,6 +15,7 @@ from convlens.analysis.onnx_inference import OnnxInference, infer_model
 from convlens.analysis.shape import Dim, Tensor, Tensors, format_shape, format_size
 from convlens.analysis.shape_checks import check_shapes
 from convlens.analysis.shape_pass import Body, ShapePass
+from convlens.analysis.shape_step import Values
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -35,12 +36,14 @@ class InferredShapes:
         disputes: by the index of a node, how its output shape by onnx differs from the formula's.
         notes: what else a reader must be told, a line each.
         bodies: the graphs inside an If, Loop or Scan, by the index of that node.
+        folded: the values of the tensors that shape arithmetic makes, by name.
     """
 
     tensors: Tensors
     disputes: Mapping[int, str]
     notes: tuple[str, ...] = ()
     bodies: Mapping[int, tuple[Body, ...]] = field(default_factory=dict)
+    folded: Mapping[str, Values | None] = field(default_factory=dict)
 
 
 def infer_shapes(
@@ -76,7 +79,7 @@ def infer_shapes(
     shapes = ShapePass(by_onnx, OnnxInference.of(proto))
     shapes.run(graph, [_pinned_tensor(tensor, wanted[tensor.name]) for tensor in graph.inputs])
     check_shapes(graph, shapes.tensors)
-    return InferredShapes(shapes.tensors, shapes.disputes, notes, shapes.bodies)
+    return InferredShapes(shapes.tensors, shapes.disputes, notes, shapes.bodies, shapes.values)
 
 
 def _check_input_size(graph: Graph, input_size: Sequence[int]) -> None:

@@ -175,15 +175,16 @@ def padded(step: Step) -> Field:
     if field is None:
         return step.unknown()
     rank = len(field.axes)
-    pads = step.integers(1, "pads")
+    pads = step.counts(1, "pads")
     axes = counted(step.integers(3) or range(rank), rank)
     border = _BORDERS.get(str(step.node.attributes.get("mode", "constant")))
     if pads is None or axes is None or border is None or len(pads) != 2 * len(axes):
         return step.unknown()
     for axis, begin, end in zip(axes, pads, pads[len(axes) :], strict=False):
-        if begin or end:
-            length = step.length(axis, rank)
-            field = reached(field, axis, strided_reach(-begin, border=border), length)
+        if begin != 0 or end != 0:
+            # How much is padded at the end is told by the length.
+            reach = strided_reach(-begin, border=border) if isinstance(begin, int) else None
+            field = reached(field, axis, reach, step.length(axis, rank))
     return field
 
 
