@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from convlens.analysis.field import Field, image_field, straightened
+from convlens.analysis.field import Field, image_field, straightened, walking_digits
 from convlens.analysis.graph import Graph, Node
 from convlens.analysis.image_layout import spatial_axes
 from convlens.analysis.interval import Interval, Number, plain
@@ -158,8 +158,8 @@ def _per_axis(
 
 def _in_tensor_order(field: Field) -> list[int]:
     """The image axes in the order in which the tensor's axes walk along them."""
-    walked = [digit.image_axis for digits in field.axes for digit in digits]
-    found = dict.fromkeys(axis for axis in walked if axis is not None)
+    walked = (digit for axis in field.axes for digit in walking_digits(axis))
+    found = dict.fromkeys(digit.image_axis for digit in walked)
     return sorted(
         range(len(field.views)),
         key=lambda axis: list(found).index(axis) if axis in found else axis,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from convlens.analysis.blanks import beside_blanks, cut_beside_blanks
 from convlens.analysis.branches import joined
 from convlens.analysis.field import (
     Digit,
@@ -66,6 +67,9 @@ def concatenated(step: Step) -> Field:
 
 def _placed_side_by_side(step: Step, axis: int) -> Field:
     rank = len(step.known_fields[0].axes)
+    beside = beside_blanks(step, axis)
+    if beside is not None:
+        return beside
     pieces: list[tuple[Field | None, int]] = []
     for field, shape, name in zip(step.fields, step.shapes, step.node.inputs, strict=True):
         length = shape[axis] if shape and len(shape) == rank else "?"
@@ -159,6 +163,8 @@ def _sliced(step: Step, field: Field, axis: int, reach: Reach | None) -> Field:
     before = axis_length(field.axes[axis])
     if length == before and (reach is None or reach.is_pointwise):
         return field
+    if any(digit.grid for digit in field.axes[axis]):
+        return cut_beside_blanks(field, axis, reach, length)
     if not field.image_axes(axis):
         # Some of the channels may see less than all of them together.
         field = field.with_views(View.loosened) if field.is_blended else field
@@ -222,6 +228,8 @@ def _even_reach(indices: Sequence[int]) -> Reach:
 
 
 def _gathered_along(field: Field, axis: int, reach: Reach | None, length: Dim) -> Field:
+    if any(digit.grid for digit in field.axes[axis]):
+        return cut_beside_blanks(field, axis, reach, length)
     if not field.image_axes(axis):
         field = field.with_views(View.loosened) if field.is_blended else field
         return field.with_axis(axis, (Digit(length),))
