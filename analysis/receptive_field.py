@@ -37,6 +37,8 @@ class ReceptiveField:
         complete: whether every path's contribution is known.
         axes: for each entry of `size`, `stride` and `start` the axis of the picture that it speaks
             of; (1, 0) after a Transpose of height and width.
+        paths: for each of these entries what a position sees over the paths of each stride; empty
+            where no path stays local.
     """
 
     size: PerAxis = None
@@ -46,6 +48,7 @@ class ReceptiveField:
     misaligned_since: str | None = None
     complete: bool = True
     axes: tuple[int, ...] = field(default=(), compare=False)
+    paths: tuple[tuple[Interval, ...], ...] = field(default=(), compare=False)
 
     @property
     def aligned(self) -> bool:
@@ -145,6 +148,7 @@ def receptive_field(field: Field | None, graph: Graph) -> ReceptiveField:
         misaligned_since=name(field.misaligned_since),
         complete=field.complete,
         axes=tuple(axes) if any(intervals) else (),
+        paths=tuple(view.intervals if view else () for view in (field.views[a] for a in axes)),
     )
 
 
