@@ -23,6 +23,7 @@ from convlens.analysis.receptive_field import receptive_field, trace_fields
 from convlens.analysis.report import Formulas, Layer, Model, Report, Status, Totals
 from convlens.analysis.shape import Tensor, Tensors
 from convlens.analysis.shapes import BATCH_SYMBOL, SYMBOLS, InferredShapes, infer_shapes
+from convlens.analysis.size_restrictions import size_restrictions
 from convlens.analysis.symbolic import Count, evaluate
 from convlens.analysis.transfers import TRANSFERS
 from convlens.analysis.unused import unused_initializers
@@ -64,15 +65,23 @@ def analyze(
         for node, node_parameters in zip(graph.nodes, parameters, strict=True)
     )
     totals = _totals(layers, peak_activation_bytes(graph, shapes.tensors, shapes.bodies))
+    restrictions: tuple[str, ...] = ()
     if symbolic:
         totals = replace(totals, formulas=_total_formulas(graph, shapes))
+        restrictions = size_restrictions(graph, shapes.tensors)
     return Report(
         model=model,
         inputs=tuple(shapes.tensors.get(tensor.name, tensor) for tensor in graph.inputs),
         outputs=tuple(shapes.tensors.get(tensor.name, tensor) for tensor in graph.outputs),
         layers=layers,
         totals=totals,
-        notes=(*card_notes, *graph_notes(graph), *shapes.notes, *shapes.disputes.values()),
+        notes=(
+            *card_notes,
+            *graph_notes(graph),
+            *shapes.notes,
+            *shapes.disputes.values(),
+            *restrictions,
+        ),
         declared_inputs=graph.inputs,
         unused_initializers=unused_initializers(graph),
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from convlens.analysis.errors import InputSizeError
 from convlens.analysis.graph import Graph
 from convlens.analysis.graph_reader import text
+from convlens.analysis.image_layout import spatial_axes
 from convlens.analysis.onnx_inference import OnnxInference, infer_model
 from convlens.analysis.shape import Dim, Tensor, Tensors, format_shape, format_size
 from convlens.analysis.shape_checks import check_shapes
@@ -71,7 +72,7 @@ def infer_shapes(
     if input_size is not None:
         _check_input_size(graph, input_size)
     wanted = {
-        tensor.name: _wanted_dims(tensor, batch, input_size, symbolic=symbolic)
+        tensor.name: _wanted_dims(tensor, graph, batch, input_size, symbolic=symbolic)
         for tensor in graph.inputs
     }
     pinned = _pin_inputs(proto, wanted)
@@ -92,17 +93,23 @@ def _check_input_size(graph: Graph, input_size: Sequence[int]) -> None:
 
 
 def _wanted_dims(
-    tensor: Tensor, batch: int | None, input_size: Sequence[int] | None, *, symbolic: bool
+    tensor: Tensor,
+    graph: Graph,
+    batch: int | None,
+    input_size: Sequence[int] | None,
+    *,
+    symbolic: bool,
 ) -> dict[int, Dim]:
     """The dimensions of an input that are to be replaced, by axis."""
     rank = len(tensor.shape or ())
+    axes = spatial_axes(tensor.name, rank, graph) if rank > 2 else ()
     wanted: dict[int, Dim] = {}
-    if symbolic and rank - 2 in _SPATIAL:
-        wanted = {0: BATCH_SYMBOL, **dict(enumerate(_SPATIAL[rank - 2], start=2))}
+    if symbolic and len(axes) in _SPATIAL:
+        wanted = {0: BATCH_SYMBOL, **dict(zip(axes, _SPATIAL[len(axes)], strict=True))}
     if batch is not None and rank > 0:
         wanted[0] = batch
-    if input_size is not None and rank == len(input_size) + 2:
-        wanted |= dict(enumerate(input_size, start=2))
+    if input_size is not None and len(axes) == len(input_size):
+        wanted |= dict(zip(axes, input_size, strict=True))
     return wanted
 
 

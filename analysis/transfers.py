@@ -52,6 +52,8 @@ from convlens.analysis.transfers_windows import resized, sliding, transposed
 def apply(step: Step) -> Field | None:
     """The field of an operator's output; None where no pixel reaches it."""
     transfer = TRANSFERS.get(step.node.op_type)
+    if transfer is _no_pixels:
+        return None
     if transfer is None or any(not field.axes for field in step.known_fields):
         return step.unknown()
     return transfer(step)
