@@ -1,4 +1,4 @@
-"""Make this folder's Keras files: `pip install tensorflow-cpu==2.19.* tf2onnx==1.17.*`, then run it.
+"""Make the Keras files: `pip install tensorflow-cpu==2.19.* tf2onnx==1.17.*`, then run this.
 
 Each is exported by tf2onnx; of the published network only the structure is kept.
 """

@@ -1,4 +1,4 @@
-"""Make this folder's Paddle files: `pip install paddlepaddle==3.3.1 paddle2onnx==2.1.0 packaging`.
+"""Make the Paddle files: `pip install paddlepaddle==3.3.1 paddle2onnx==2.1.0 packaging`, run this.
 
 Each is exported by paddle2onnx; of the published networks only the structure is kept.
 """
