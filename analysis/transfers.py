@@ -17,6 +17,7 @@ from convlens.analysis.operators import (
 )
 from convlens.analysis.sliding_window import CONVOLUTIONS, POOLINGS
 from convlens.analysis.step import Step, Transfer
+from convlens.analysis.transfers_blocks import depth_to_space, space_to_depth
 from convlens.analysis.transfers_mixing import (
     accumulated,
     attention,
@@ -35,13 +36,11 @@ from convlens.analysis.transfers_mixing import (
 from convlens.analysis.transfers_moves import (
     broadcast_to,
     concatenated,
-    depth_to_space,
     expanded,
     gathered,
     padded,
     reshaped,
     sliced,
-    space_to_depth,
     split,
     tiled,
     transposed_axes,
