@@ -24,6 +24,7 @@ from convlens.analysis.receptive_field import ReceptiveField, receptive_fields, 
 from convlens.analysis.report import Formulas, Layer, Model, Report, Status, Totals
 from convlens.analysis.shape import Tensor, Tensors
 from convlens.analysis.shapes import BATCH_SYMBOL, SYMBOLS, InferredShapes, infer_shapes
+from convlens.analysis.size_restrictions import size_restrictions
 from convlens.analysis.symbolic import Count, evaluate
 from convlens.analysis.transfers import TRANSFERS
 from convlens.analysis.unused import unused_initializers
@@ -76,23 +77,38 @@ def _analyze(
     graph = read_graph(proto.graph)
     shapes = infer_shapes(proto, graph, batch, input_size, symbolic=symbolic)
     model, card_notes = _model(file)
-    fields = trace_fields(graph, shapes.tensors, model.opset)
+    fields = trace_fields(graph, shapes.tensors, model.opset, shapes.folded)
     seen = receptive_fields(fields, graph)
     parameters = count_parameters(graph, _folded_parameters(model.card))
     layers = tuple(
-        _layer(node, shapes, seen.get(node.output), node_parameters, symbolic=symbolic)
+        _layer(
+            node,
+            shapes,
+            seen.get(node.output),
+            node_parameters,
+            on_pixels=not fields.keys().isdisjoint(node.inputs),
+            symbolic=symbolic,
+        )
         for node, node_parameters in zip(graph.nodes, parameters, strict=True)
     )
     totals = _totals(layers, peak_activation_bytes(graph, shapes.tensors, shapes.bodies))
+    restrictions: tuple[str, ...] = ()
     if symbolic:
         totals = replace(totals, formulas=_total_formulas(graph, shapes))
+        restrictions = size_restrictions(graph, shapes.tensors)
     return Report(
         model=model,
         inputs=tuple(shapes.tensors.get(tensor.name, tensor) for tensor in graph.inputs),
         outputs=tuple(shapes.tensors.get(tensor.name, tensor) for tensor in graph.outputs),
         layers=layers,
         totals=totals,
-        notes=(*card_notes, *graph_notes(graph), *shapes.notes, *shapes.disputes.values()),
+        notes=(
+            *card_notes,
+            *graph_notes(graph),
+            *shapes.notes,
+            *shapes.disputes.values(),
+            *restrictions,
+        ),
         declared_inputs=graph.inputs,
         unused_initializers=unused_initializers(graph),
     )
@@ -134,6 +150,7 @@ def _layer(
     sees: ReceptiveField | None,
     parameters: Parameters,
     *,
+    on_pixels: bool,
     symbolic: bool,
 ) -> Layer:
     tensors = shapes.tensors
@@ -143,7 +160,8 @@ def _layer(
     sees = sees or ReceptiveField()
     known = None not in (*sizes, cost.macs, cost.flops) and cost.exact and sees.complete
     status: Status = "exact" if known and node.index not in shapes.disputes else "partial"
-    if node.op_type not in TRANSFERS:
+    # What an operator does to pixels matters where there are some.
+    if node.op_type not in TRANSFERS and (on_pixels or not known):
         status = "unknown"
     return Layer(
         index=node.index,

@@ -13,6 +13,7 @@ from convlens.analysis.field import (
     repeated,
     span,
     straightened,
+    walking_digits,
 )
 from convlens.analysis.view import View, are_aligned, united
 
@@ -44,7 +45,12 @@ def joined(fields: Sequence[Field], node: int) -> Field:
     misaligned = [field.misaligned_since for field in fields]
     views: list[View | None] = []
     for image_axis, candidates in enumerate(zip_longest(*(field.views for field in fields))):
-        walked = [d for digits in axes for d in digits if d.image_axis == image_axis]
+        walked = [
+            digit
+            for axis in axes
+            for digit in walking_digits(axis)
+            if digit.image_axis == image_axis
+        ]
         local = [
             _stretched(view, field.walks(image_axis), walked)
             for field, view in zip(fields, candidates, strict=True)
@@ -90,7 +96,7 @@ def _in_step(fields: Sequence[Field]) -> tuple[list[Field], bool]:
 
 
 def _moves(axis: Axis) -> bool:
-    return any(digit.image_axis is not None and digit.length != 1 for digit in axis)
+    return any(digit.length != 1 for digit in walking_digits(axis))
 
 
 def _walk(axis: Axis) -> tuple[object, ...]:
@@ -98,12 +104,13 @@ def _walk(axis: Axis) -> tuple[object, ...]:
     moving = [digit for digit in axis if digit.length != 1]
     # A single digit has the length of its axis, under whichever name.
     lengths = [digit.length for digit in moving] if len(moving) > 1 else []
-    return (*((digit.image_axis, digit.step) for digit in moving), *lengths)
+    walks = ((digit.image_axis, digit.step, digit.grid, digit.before) for digit in moving)
+    return (*walks, *lengths)
 
 
 def _broadcast(axes: Sequence[Axis]) -> Axis:
     """The digits that index all of the axes."""
-    walking = [axis for axis in axes if any(d.image_axis is not None for d in axis)]
+    walking = [axis for axis in axes if walking_digits(axis)]
     moving = [axis for axis in walking if _moves(axis)]
     longest = [axis for axis in axes if any(digit.length != 1 for digit in axis)]
     if not moving and walking and longest:

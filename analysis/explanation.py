@@ -1,21 +1,16 @@
 """Explanations: how the numbers of one layer come about."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TypeVar
 
 from convlens.analysis.clipping import Clipped, centre, clipped, corner
-from convlens.analysis.interval import Number
+from convlens.analysis.derivation import Derivation, alike, derive
+from convlens.analysis.interval import Interval
 from convlens.analysis.kernel_stack import KernelStack, kernel_stack, windows_of
 from convlens.analysis.parameters import Parameters
 from convlens.analysis.report import Layer, Report
 from convlens.analysis.shape import Dim, Shape, elements, fixed
-from convlens.analysis.sliding_window import SlidingWindow
-
-T = TypeVar("T")
-
-_AXIS_NAMES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+from convlens.analysis.sliding_window import SlidingWindow, transposed_windows
 
 
 @dataclass(frozen=True)
@@ -27,48 +22,28 @@ class OutputSize:
         input_size: W.
         window: F, S, P, dilation and ceil_mode.
         output_size: O; None where W is symbolic.
+        output_padding: what a ConvTranspose adds at the end; None for a window that slides along
+            the input.
     """
 
     axes: tuple[str, ...]
     input_size: Dim
     window: SlidingWindow
     output_size: int | None
+    output_padding: int | None = None
 
 
 @dataclass(frozen=True)
-class Growth:
-    """What one layer adds to the receptive field.
-
-    Attributes:
-        layer: the one that adds; None for the pixel that the derivation starts from.
-        extent: k' of its window; None where it has none.
-        stride: of its input, in pixels.
-        added: in pixels; (k' - 1) * stride for a window, and at a merge what the other branch sees
-            beyond the one that is followed.
-        size: of the receptive field after the layer.
-        stride_after: of its output, in pixels.
-    """
-
-    layer: Layer | None
-    extent: int | None
-    stride: Number
-    added: Number
-    size: Number
-    stride_after: Number
-
-
-@dataclass(frozen=True)
-class Derivation:
-    """How the receptive field has grown from the pixel to the layer, along one axis or several.
+class PathRange:
+    """What branches of different strides see, along one axis or several alike.
 
     Attributes:
         axes: their names in the picture, as "height".
-        growths: those layers of the deciding path that change size or stride; `added` sums up to
-            the last size less one.
+        paths: what a position sees over the paths of each stride, the narrowest first.
     """
 
     axes: tuple[str, ...]
-    growths: tuple[Growth, ...]
+    paths: tuple[Interval, ...]
 
 
 @dataclass(frozen=True)
@@ -106,6 +81,7 @@ class Explanation:
         views: what the units at the map's centre and corner see of the picture; empty where a size
             is not known or no window slides.
         derivations: one a spatial axis on which a path stays local, or for all that are alike.
+        ranges: one a spatial axis on which the strides of the paths differ, or for all alike.
         parameter_terms: what is summed to the learnable parameters, as ("16 x 6 x 5 x 5 weights",
             2400).
         dense: None where the layer is no convolution or its maps' sizes are not known.
@@ -115,6 +91,7 @@ class Explanation:
     layer: Layer
     output_sizes: tuple[OutputSize, ...]
     derivations: tuple[Derivation, ...]
+    ranges: tuple[PathRange, ...]
     views: tuple[tuple[str, Clipped], ...]
     parameter_terms: tuple[tuple[str, int], ...]
     dense: DenseAlternative | None
@@ -136,7 +113,8 @@ def explain(report: Report, layer: str) -> Explanation:
     return Explanation(
         layer=found,
         output_sizes=_output_sizes(found),
-        derivations=_derivations(found, producers),
+        derivations=derive(found, producers),
+        ranges=_ranges(found),
         views=_views(found, report),
         parameter_terms=_parameter_terms(found),
         dense=_dense(found),
@@ -144,86 +122,33 @@ def explain(report: Report, layer: str) -> Explanation:
     )
 
 
-def _alike(per_axis: Sequence[T]) -> list[tuple[tuple[str, ...], T]]:
-    """The distinct values among those of the axes, each with the names of its axes."""
-    names = _AXIS_NAMES.get(len(per_axis), tuple(f"axis {i}" for i in range(len(per_axis))))
-    distinct = [value for i, value in enumerate(per_axis) if value not in per_axis[:i]]
-    return [
-        (tuple(name for name, other in zip(names, per_axis, strict=True) if other == value), value)
-        for value in distinct
-    ]
-
-
 def _output_sizes(layer: Layer) -> tuple[OutputSize, ...]:
+    if layer.op_type == "ConvTranspose":
+        return _transposed_sizes(layer)
     windows = windows_of(layer) or ()
     sizes = (layer.inputs[0].shape or ())[2:] if windows else ()
     return tuple(
         OutputSize(axes, size, window, window.output_size(size))
-        for axes, (size, window) in _alike(tuple(zip(sizes, windows, strict=False)))
+        for axes, (size, window) in alike(tuple(zip(sizes, windows, strict=False)))
     )
 
 
-def _derivations(layer: Layer, producers: Mapping[str, Layer]) -> tuple[Derivation, ...]:
-    local = [_sees(layer, image_axis) for image_axis in range(len(layer.receptive_field.axes))]
-    growths = [
-        _derive(layer, producers, image_axis) if sees is not None else ()
-        for image_axis, sees in enumerate(local)
+def _transposed_sizes(layer: Layer) -> tuple[OutputSize, ...]:
+    data, weight, output = layer.inputs[0].shape, layer.inputs[1].shape, layer.outputs[0].shape
+    windows = transposed_windows(layer.attributes, data, weight, output) or ()
+    padding = layer.attributes.get("output_padding") or (0,) * len(windows)
+    sizes = tuple(zip((data or ())[2:], windows, padding, strict=False))
+    return tuple(
+        OutputSize(axes, size, window, window.transposed_output_size(size, extra), extra)
+        for axes, (size, window, extra) in alike(sizes)
+    )
+
+
+def _ranges(layer: Layer) -> tuple[PathRange, ...]:
+    ordered = [
+        tuple(sorted(paths, key=lambda path: path.size)) for paths in layer.receptive_field.paths
     ]
-    return tuple(Derivation(axes, same) for axes, same in _alike(growths) if same)
-
-
-def _sees(layer: Layer | None, image_axis: int) -> tuple[Number, Number] | None:
-    """The size and stride of what the layer sees along an axis of the picture.
-
-    The picture itself, which no layer makes, sees one pixel; None where no path is local.
-    """
-    if layer is None:
-        return 1, 1
-    field = layer.receptive_field
-    if field.size is None or field.stride is None or image_axis not in field.axes:
-        return None
-    entry = field.axes.index(image_axis)
-    size, stride = field.size[entry], field.stride[entry]
-    return None if size is None or stride is None else (size, stride)
-
-
-def _derive(layer: Layer, producers: Mapping[str, Layer], image_axis: int) -> tuple[Growth, ...]:
-    """Walk back along the input that sees most; what a layer adds to it is its growth."""
-    growths: list[Growth] = []
-    current: Layer | None = layer
-    while current is not None:
-        before = _widest_producer(current, producers, image_axis)
-        sees, saw = _sees(current, image_axis), _sees(before, image_axis)
-        assert sees is not None
-        assert saw is not None
-        if sees != saw:
-            (size, stride_after), (size_before, stride) = sees, saw
-            extent = _extent(current, image_axis)
-            growths.append(Growth(current, extent, stride, size - size_before, size, stride_after))
-        current = before
-    pixel = Growth(layer=None, extent=None, stride=1, added=0, size=1, stride_after=1)
-    return (pixel, *reversed(growths))
-
-
-def _extent(layer: Layer, image_axis: int) -> int | None:
-    """The k' of the window that the layer slides along an axis of the picture."""
-    windows = windows_of(layer) or ()
-    entry = layer.receptive_field.axes.index(image_axis)
-    return windows[entry].extent if entry < len(windows) else None
-
-
-def _widest_producer(layer: Layer, producers: Mapping[str, Layer], image_axis: int) -> Layer | None:
-    """The layer before this one that sees most; None where the image itself is the input."""
-    widest: Layer | None = None
-    largest: Number = 0
-    for tensor in layer.inputs:
-        before = producers.get(tensor.name)
-        if before is None or before.index >= layer.index:
-            continue
-        sees = _sees(before, image_axis)
-        if sees is not None and sees[0] > largest:
-            widest, largest = before, sees[0]
-    return widest
+    return tuple(PathRange(axes, paths) for axes, paths in alike(ordered) if len(paths) > 1)
 
 
 def _views(layer: Layer, report: Report) -> tuple[tuple[str, Clipped], ...]:

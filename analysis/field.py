@@ -25,14 +25,25 @@ class Digit:
         length: how many values it takes.
         image_axis: the image axis along which it walks; None where it walks along none.
         step: by how many positions of the image axis's view it moves.
+        grid: where only some of the values are positions of the image and the others see none of
+            it, as a class token beside the patches, the digits of the former.
+        before: how many of the latter stand before the grid.
     """
 
     length: Dim
     image_axis: int | None = None
     step: int = 1
+    grid: tuple["Digit", ...] = ()
+    before: int = 0
 
 
 Axis = tuple[Digit, ...]
+
+
+def walking_digits(axis: Axis) -> list[Digit]:
+    """The digits of an axis that walk along the image, wherever they stand."""
+    digits = (inner for digit in axis for inner in digit.grid or (digit,))
+    return [digit for digit in digits if digit.image_axis is not None]
 
 
 @dataclass(frozen=True)
@@ -59,11 +70,13 @@ class Field:
 
     def image_axes(self, axis: int) -> set[int]:
         """The image axes along which the tensor's axis walks."""
-        return {digit.image_axis for digit in self.axes[axis] if digit.image_axis is not None}
+        walking = walking_digits(self.axes[axis])
+        return {digit.image_axis for digit in walking if digit.image_axis is not None}
 
     def walks(self, image_axis: int) -> list[Digit]:
         """The digits that walk along an image axis, wherever they stand."""
-        return [digit for digits in self.axes for digit in digits if digit.image_axis == image_axis]
+        walking = (digit for digits in self.axes for digit in walking_digits(digits))
+        return [digit for digit in walking if digit.image_axis == image_axis]
 
     def with_axis(self, axis: int, digits: Axis) -> "Field":
         """The field with the digits of one axis replaced."""
@@ -136,11 +149,12 @@ def mixed(field: Field, axis: int, length: Dim, node: int) -> Field:
         length: of that axis afterwards.
         node: the index of the node, noted where it makes the field global.
     """
-    combined = field.axes[axis]
+    combined = walking_digits(field.axes[axis])
     field = field.with_axis(axis, (Digit(length),))
     for image_axis in dict.fromkeys(digit.image_axis for digit in combined):
-        view = None if image_axis is None else field.views[image_axis]
-        if image_axis is None or view is None:
+        assert image_axis is not None
+        view = field.views[image_axis]
+        if view is None:
             continue
         walked = [digit for digit in combined if digit.image_axis == image_axis]
         offsets = _offsets(walked)
@@ -186,6 +200,8 @@ def straightened(field: Field, axis: int) -> Field | None:
     if len(image_axes) != 1:
         return None
     (image_axis,) = image_axes
+    if any(digit.grid for digit in digits):
+        return None
     moving = [digit for digit in digits if digit.length != 1] or list(digits[:1])
     if len(field.walks(image_axis)) > sum(digit.image_axis == image_axis for digit in digits):
         return None
@@ -227,12 +243,11 @@ def reached(field: Field, axis: int, reach: Reach | None, length: Dim) -> Field:
     if not image_axes:
         return field.with_axis(axis, (Digit(length),))
     straight = straightened(field, axis)
-    if straight is None and reach is not None:
+    if straight is None:
         return _reached_among_others(field, axis, reach, length)
-    field = straight or field
-    image_axis = min(image_axes)
-    view = field.views[image_axis]
-    field = field.with_axis(axis, (Digit(length, image_axis),))
+    (image_axis,) = image_axes
+    view = straight.views[image_axis]
+    field = straight.with_axis(axis, (Digit(length, image_axis),))
     if view is None:
         return field
     if reach is None:
@@ -241,14 +256,15 @@ def reached(field: Field, axis: int, reach: Reach | None, length: Dim) -> Field:
     return field.with_view(image_axis, view.through(reach, known))
 
 
-def _reached_among_others(field: Field, axis: int, reach: Reach, length: Dim) -> Field:
+def _reached_among_others(field: Field, axis: int, reach: Reach | None, length: Dim) -> Field:
     """The same where other axes of the tensor walk along the image axis too, as after a split.
 
     An even reach moves along its own digit alone; the other digits keep their steps.
     """
     digits = field.axes[axis]
     image_axes = field.image_axes(axis)
-    if len(image_axes) == 1 and len(digits) == 1 and reach.is_even and reach.advance > 0:
+    is_plain = len(image_axes) == 1 and len(digits) == 1 and not digits[0].grid
+    if is_plain and reach is not None and reach.is_even and reach.advance > 0:
         (image_axis,), step = image_axes, digits[0].step
         view = field.views[image_axis]
         wide = Reach((tuple(tap * step for tap in reach.taps[0]),))

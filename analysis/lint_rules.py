@@ -124,12 +124,13 @@ def misaligned_branches(subject: Subject) -> Iterable[Problem]:
         before = subject.before(layer)
         if not layer.receptive_field.aligned and all(b.receptive_field.aligned for b in before):
             branches = [b for b in before if b.receptive_field.size is not None]
+            sizes = ", ".join(str(_first(b.receptive_field.size)) for b in branches)
             strides = ", ".join(str(_first(b.receptive_field.stride)) for b in branches)
             starts = ", ".join(str(_first(b.receptive_field.start)) for b in branches)
             yield (
                 layer,
-                "its branches are centred on different pixels (stride "
-                f"{strides or 1}; start {starts or 0})",
+                f"its branches are centred on different pixels (they see {sizes or 1} pixels at "
+                f"stride {strides or 1} from {starts or 0} on)",
             )
 
 

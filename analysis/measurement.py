@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from convlens.analysis.field import Field, axis_length
+from convlens.analysis.field import Digit, Field, axis_length
 from convlens.analysis.graph import Graph
 from convlens.analysis.image_layout import spatial_axes
 from convlens.analysis.perturbation import lit_copy
@@ -73,12 +73,20 @@ def walking_axes(field: Field) -> list[int]:
 
 def position_of(unit: Unit, field: Field, image_axis: int) -> int:
     """The unit's position along an image axis."""
+    places = zip(walking_axes(field), unit.index, strict=True)
+    return sum(_position(field.axes[axis], index, image_axis) for axis, index in places)
+
+
+def _position(digits: Sequence[Digit], index: int, image_axis: int) -> int:
     position = 0
-    for axis, index in zip(walking_axes(field), unit.index, strict=True):
-        for digit in reversed(field.axes[axis]):
-            index, value = divmod(index, int(digit.length))
-            if digit.image_axis == image_axis:
-                position += value * digit.step
+    for digit in reversed(digits):
+        index, value = divmod(index, int(digit.length))
+        if digit.grid:
+            # What stands beside the grid sees nothing, wherever it is thought to be.
+            inside = min(max(value - digit.before, 0), int(axis_length(digit.grid)) - 1)
+            position += _position(digit.grid, inside, image_axis)
+        elif digit.image_axis == image_axis:
+            position += value * digit.step
     return position
 
 

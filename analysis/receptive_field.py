@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from convlens.analysis.field import Field, image_field, straightened
+from convlens.analysis.field import Field, image_field, straightened, walking_digits
 from convlens.analysis.graph import Graph, Node
 from convlens.analysis.image_layout import spatial_axes
 from convlens.analysis.interval import Interval, Number, plain
 from convlens.analysis.shape import Tensors, shape_of
+from convlens.analysis.shape_step import Values
 from convlens.analysis.step import Step
 from convlens.analysis.transfers import apply
 
@@ -36,6 +37,8 @@ class ReceptiveField:
         complete: whether every path's contribution is known.
         axes: for each entry of `size`, `stride` and `start` the axis of the picture that it speaks
             of; (1, 0) after a Transpose of height and width.
+        paths: for each of these entries what a position sees over the paths of each stride; empty
+            where no path stays local.
     """
 
     size: PerAxis = None
@@ -45,6 +48,7 @@ class ReceptiveField:
     misaligned_since: str | None = None
     complete: bool = True
     axes: tuple[int, ...] = field(default=(), compare=False)
+    paths: tuple[tuple[Interval, ...], ...] = field(default=(), compare=False)
 
     @property
     def aligned(self) -> bool:
@@ -53,7 +57,12 @@ class ReceptiveField:
 
 
 def trace_fields(
-    graph: Graph, tensors: Tensors, opset: int = 0, *, exact: bool = False
+    graph: Graph,
+    tensors: Tensors,
+    opset: int = 0,
+    folded: Mapping[str, Values | None] | None = None,
+    *,
+    exact: bool = False,
 ) -> dict[str, Field]:
     """Follow the image through the graph.
 
@@ -64,6 +73,7 @@ def trace_fields(
         graph: the operators.
         tensors: their shapes.
         opset: the version of ONNX's own operators; 0 for the newest.
+        folded: the values of the tensors that shape arithmetic makes.
         exact: whether to follow what every single position sees, too; it takes some times longer.
 
     Returns:
@@ -76,19 +86,17 @@ def trace_fields(
             axes = spatial_axes(graph_input.name, len(shape), graph)
             fields[graph_input.name] = image_field(shape, axes, exact=exact)
     for node in graph.nodes:
-        fields.update(_outputs(node, graph, tensors, fields, opset))
+        step = step_at(node, graph, tensors, fields, opset, folded)
+        fields.update(_outputs(step, tensors))
     return fields
 
 
-def _outputs(
-    node: Node, graph: Graph, tensors: Tensors, fields: Mapping[str, Field], opset: int
-) -> dict[str, Field]:
-    """The fields of the node's outputs; none where no pixel reaches the node."""
-    step = step_at(node, graph, tensors, fields, opset)
+def _outputs(step: Step, tensors: Tensors) -> dict[str, Field]:
+    """The fields of the operator's outputs; none where no pixel reaches it."""
     if not any(step.fields):
         return {}
     outputs = {}
-    for index, name in enumerate(node.outputs):
+    for index, name in enumerate(step.node.outputs):
         if name:
             if index:
                 step = replace(step, output=shape_of(name, tensors), output_index=index)
@@ -99,9 +107,15 @@ def _outputs(
 
 
 def step_at(
-    node: Node, graph: Graph, tensors: Tensors, fields: Mapping[str, Field], opset: int
+    node: Node,
+    graph: Graph,
+    tensors: Tensors,
+    fields: Mapping[str, Field],
+    opset: int,
+    folded: Mapping[str, Values | None] | None = None,
 ) -> Step:
     """The operator with all that is known of its inputs, for its first output."""
+    folded = folded or {}
     return Step(
         node=node,
         fields=tuple(fields.get(name) for name in node.inputs),
@@ -109,6 +123,7 @@ def step_at(
         stored=tuple(graph.stored.get(name) for name in node.inputs),
         output=shape_of(node.output, tensors),
         opset=opset,
+        folded=tuple(folded.get(name) for name in node.inputs),
     )
 
 
@@ -141,6 +156,7 @@ def receptive_field(field: Field | None, graph: Graph) -> ReceptiveField:
         misaligned_since=name(field.misaligned_since),
         complete=field.complete,
         axes=tuple(axes) if any(intervals) else (),
+        paths=tuple(view.intervals if view else () for view in (field.views[a] for a in axes)),
     )
 
 
@@ -154,8 +170,8 @@ def _per_axis(
 
 def _in_tensor_order(field: Field) -> list[int]:
     """The image axes in the order in which the tensor's axes walk along them."""
-    walked = [digit.image_axis for digits in field.axes for digit in digits]
-    found = dict.fromkeys(axis for axis in walked if axis is not None)
+    walked = (digit for axis in field.axes for digit in walking_digits(axis))
+    found = dict.fromkeys(digit.image_axis for digit in walked)
     return sorted(
         range(len(field.views)),
         key=lambda axis: list(found).index(axis) if axis in found else axis,

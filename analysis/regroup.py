@@ -79,7 +79,7 @@ def _take(digits: list[Digit], dim: Dim, *, back: bool) -> Axis | None:
             return None
         digit = left.pop(end)
         if length > wanted:
-            if length % wanted:
+            if length % wanted or digit.grid:
                 return None
             slow, fast = _split(digit, length // wanted if back else wanted)
             digit, rest = (fast, slow) if back else (slow, fast)
@@ -120,6 +120,6 @@ def _merged(axis: Iterable[Digit]) -> Axis:
 def _continues(slow: Digit, fast: Digit) -> bool:
     if not isinstance(slow.length, int) or not isinstance(fast.length, int):
         return False
-    if slow.image_axis != fast.image_axis:
+    if slow.image_axis != fast.image_axis or slow.grid or fast.grid:
         return False
     return slow.image_axis is None or slow.step == fast.step * fast.length

@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from convlens.analysis.clipping import Clipped
-from convlens.analysis.explanation import Derivation, Explanation, OutputSize
+from convlens.analysis.derivation import Derivation
+from convlens.analysis.explanation import Explanation, OutputSize
 from convlens.analysis.layer_table import axes_text, number_text, shown_name
 from convlens.analysis.shape import format_shape
 from convlens.analysis.text_layout import printable
@@ -28,10 +29,15 @@ def explanation_text(explanation: Explanation) -> RenderableType:
     )
 
 
+_SLIDING_FORMULA = "floor((W - F + 2P) / S) + 1"
+
+
 def _output_sizes(explanation: Explanation) -> Iterable[Text]:
     if not explanation.output_sizes:
         return
-    yield Text("\nOutput size   O = floor((W - F + 2P) / S) + 1", "bold")
+    is_transposed = explanation.output_sizes[0].output_padding is not None
+    formula = "S*(W - 1) + F - 2P + output_padding" if is_transposed else _SLIDING_FORMULA
+    yield Text(f"\nOutput size   O = {formula}", "bold")
     ceil_mode = any(size.window.ceil_mode for size in explanation.output_sizes)
     if ceil_mode:
         yield Text(
@@ -51,8 +57,14 @@ def _formula(size: OutputSize) -> str:
     padding = f"{window.pad_begin} + {window.pad_end}"
     if window.pad_begin == window.pad_end:
         padding = "2*?" if window.pad_begin is None else f"2*{window.pad_begin}"
-    rounding = "ceil" if window.ceil_mode else "floor"
     output = "?" if size.output_size is None else size.output_size
+    if size.output_padding is not None:
+        padding = padding if window.pad_begin == window.pad_end else f"({padding})"
+        return (
+            f"{window.stride}*({size.input_size} - 1) + {extent} - {padding} + "
+            f"{size.output_padding} = {output}"
+        )
+    rounding = "ceil" if window.ceil_mode else "floor"
     return (
         f"{rounding}(({size.input_size} - {extent} + {padding}) / {window.stride}) + 1 = {output}"
     )
@@ -79,9 +91,28 @@ def _receptive_field(explanation: Explanation) -> Iterable[RenderableType]:
     for name, view in explanation.views:
         yield Text(f"  the unit at the {name} {_view(view)}")
     if not sees.aligned:
-        yield Text("  branches of different stride or centre meet on the way", "yellow")
+        yield Text(f"  {_misalignment(explanation)}", "yellow")
     if not sees.complete:
         yield Text("  a path is missing: it runs through an operator not understood", "yellow")
+
+
+def _misalignment(explanation: Explanation) -> str:
+    """Where branches that differ met, and the range of what they see where their strides do."""
+    node = explanation.layer.receptive_field.misaligned_since or "?"
+    text = f"branches of different stride or centre meet, first at node {printable(node)}"
+    for entry in explanation.ranges:
+        strides = sorted(path.stride for path in entry.paths)
+        text += (
+            f"\n  {' and '.join(entry.axes)}: they see {number_text(entry.paths[0].size)} to "
+            f"{number_text(entry.paths[-1].size)} pixels at strides {number_text(strides[0])} to "
+            f"{number_text(strides[-1])}: "
+            + "; ".join(
+                f"{number_text(path.size)} at stride {number_text(path.stride)} from "
+                f"{number_text(path.start)} on"
+                for path in entry.paths
+            )
+        )
+    return text
 
 
 def _view(view: Clipped) -> str:

@@ -55,18 +55,29 @@ def _check_reshape(node: Node, graph: Graph, tensors: Tensors) -> None:
 
 def _check_product(node: Node, tensors: Tensors) -> None:
     """The columns of the first matrix must be as many as the rows of the second."""
-    first, second = shape_of(node.input(0), tensors), shape_of(node.input(1), tensors)
-    if node.op_type not in {"Gemm", "MatMul"} or not first or not second:
-        return
-    columns, rows = first[-1], second[-2] if len(second) > 1 else second[-1]
-    if node.op_type == "Gemm":
-        columns = _of_matrix(first, transposed=bool(node.attributes.get("transA", 0)), axis=1)
-        rows = _of_matrix(second, transposed=bool(node.attributes.get("transB", 0)), axis=0)
+    columns, rows = joined_axes(node, tensors) or ("?", "?")
     if isinstance(columns, int) and isinstance(rows, int) and columns != rows:
         raise InputSizeError(
             f"{node.name}: {columns:,} values reach its {rows:,} weights a unit; "
             "the network takes only the picture size that it was made for"
         )
+
+
+def joined_axes(node: Node, tensors: Tensors) -> tuple[Dim, Dim] | None:
+    """The columns of a product's first matrix and the rows of its second, which must agree.
+
+    Returns:
+        None where the operator is no product, or a shape is not known.
+    """
+    first, second = shape_of(node.input(0), tensors), shape_of(node.input(1), tensors)
+    if node.op_type not in {"Gemm", "MatMul"} or not first or not second:
+        return None
+    if node.op_type == "MatMul":
+        return first[-1], second[-2] if len(second) > 1 else second[-1]
+    return (
+        _of_matrix(first, transposed=bool(node.attributes.get("transA", 0)), axis=1),
+        _of_matrix(second, transposed=bool(node.attributes.get("transB", 0)), axis=0),
+    )
 
 
 def _of_matrix(shape: Shape, *, transposed: bool, axis: int) -> Dim:

@@ -310,6 +310,10 @@ def _identifier(name: str) -> str:
     return re.sub(r"\W", "_", name)
 
 
+# Their outputs have no type of an input.
+_TYPED_OTHERWISE = {"Cast", "ConstantOfShape", "If", "Loop", "Scan"}
+
+
 def _dtype(node: Node, index: int, inputs: Sequence[Tensor]) -> str:
     """The dtype of an output where onnx's inference did not get so far."""
     if node.op_type in {"Shape", "Size", "NonZero", "ArgMax", "ArgMin"}:
@@ -322,7 +326,9 @@ def _dtype(node: Node, index: int, inputs: Sequence[Tensor]) -> str:
         return inputs[2].dtype if len(inputs) > 2 else "uint8"
     if node.op_type in {"ConvInteger", "MatMulInteger"}:
         return "int32"
-    if index == 0 and node.op_type not in {"Cast", "If", "Loop", "Scan", "ConstantOfShape"}:
+    # Before opset 10 a Dropout's mask has the type of its data; since then onnx's inference tells.
+    is_mask = index == 1 and node.op_type == "Dropout"
+    if (index == 0 or is_mask) and node.op_type not in _TYPED_OTHERWISE:
         position = 1 if node.op_type == "Where" else 0
         return inputs[position].dtype if position < len(inputs) else ""
     return ""

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from convlens.analysis.errors import InputSizeError
 from convlens.analysis.graph import Graph
 from convlens.analysis.graph_reader import text
+from convlens.analysis.image_layout import spatial_axes
 from convlens.analysis.onnx_inference import OnnxInference, infer_model
 from convlens.analysis.onnx_parts import ModelProto
 from convlens.analysis.shape import Dim, Tensor, Tensors, format_shape, format_size
 from convlens.analysis.shape_checks import check_shapes
 from convlens.analysis.shape_pass import Body, ShapePass
+from convlens.analysis.shape_step import Values
 
 # What the dimensions of a picture are called where they are to be symbolic: the batch, and the
 # spatial axes by how many there are.
@@ -32,12 +34,14 @@ class InferredShapes:
         disputes: by the index of a node, how its output shape by onnx differs from the formula's.
         notes: what else a reader must be told, a line each.
         bodies: the graphs inside an If, Loop or Scan, by the index of that node.
+        folded: the values of the tensors that shape arithmetic makes, by name.
     """
 
     tensors: Tensors
     disputes: Mapping[int, str]
     notes: tuple[str, ...] = ()
     bodies: Mapping[int, tuple[Body, ...]] = field(default_factory=dict)
+    folded: Mapping[str, Values | None] = field(default_factory=dict)
 
 
 def infer_shapes(
@@ -65,7 +69,7 @@ def infer_shapes(
     if input_size is not None:
         _check_input_size(graph, input_size)
     wanted = {
-        tensor.name: _wanted_dims(tensor, batch, input_size, symbolic=symbolic)
+        tensor.name: _wanted_dims(tensor, graph, batch, input_size, symbolic=symbolic)
         for tensor in graph.inputs
     }
     pinned = _pin_inputs(proto, wanted)
@@ -73,7 +77,7 @@ def infer_shapes(
     shapes = ShapePass(by_onnx, OnnxInference.of(proto))
     shapes.run(graph, [_pinned_tensor(tensor, wanted[tensor.name]) for tensor in graph.inputs])
     check_shapes(graph, shapes.tensors)
-    return InferredShapes(shapes.tensors, shapes.disputes, notes, shapes.bodies)
+    return InferredShapes(shapes.tensors, shapes.disputes, notes, shapes.bodies, shapes.values)
 
 
 def _check_input_size(graph: Graph, input_size: Sequence[int]) -> None:
@@ -86,17 +90,23 @@ def _check_input_size(graph: Graph, input_size: Sequence[int]) -> None:
 
 
 def _wanted_dims(
-    tensor: Tensor, batch: int | None, input_size: Sequence[int] | None, *, symbolic: bool
+    tensor: Tensor,
+    graph: Graph,
+    batch: int | None,
+    input_size: Sequence[int] | None,
+    *,
+    symbolic: bool,
 ) -> dict[int, Dim]:
     """The dimensions of an input that are to be replaced, by axis."""
     rank = len(tensor.shape or ())
+    axes = spatial_axes(tensor.name, rank, graph) if rank > 2 else ()
     wanted: dict[int, Dim] = {}
-    if symbolic and rank - 2 in _SPATIAL:
-        wanted = {0: BATCH_SYMBOL, **dict(enumerate(_SPATIAL[rank - 2], start=2))}
+    if symbolic and len(axes) in _SPATIAL:
+        wanted = {0: BATCH_SYMBOL, **dict(zip(axes, _SPATIAL[len(axes)], strict=True))}
     if batch is not None and rank > 0:
         wanted[0] = batch
-    if input_size is not None and rank == len(input_size) + 2:
-        wanted |= dict(enumerate(input_size, start=2))
+    if input_size is not None and len(axes) == len(input_size):
+        wanted |= dict(zip(axes, input_size, strict=True))
     return wanted
 
 

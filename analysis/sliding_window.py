@@ -1,6 +1,6 @@
 """Sliding windows: the geometry of Conv and pooling along one axis."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from convlens.analysis.graph import Attributes
@@ -64,6 +64,24 @@ class SlidingWindow:
         starts_in_end_padding = (output - 1) * self.stride >= size + self.pad_begin
         return output - 1 if starts_in_end_padding else output
 
+    def transposed_output_size(self, size: Dim, output_padding: int = 0) -> int | None:
+        """O = S (W - 1) + k' - P_begin - P_end + output_padding, of a ConvTranspose.
+
+        Args:
+            size: W, the length of the input axis.
+            output_padding: what is added at the end.
+
+        Returns:
+            None where W or the padding is not known.
+
+        Source: Dumoulin and Visin, 2016, relationship 14; ONNX operator specification,
+            ConvTranspose.
+        """
+        if not isinstance(size, int) or self.pad_begin is None or self.pad_end is None:
+            return None
+        padding = self.pad_begin + self.pad_end
+        return self.stride * (size - 1) + self.extent - padding + output_padding
+
 
 def sliding_windows(
     op_type: str, attributes: Attributes, data: Shape | None, weight: Shape | None
@@ -126,3 +144,56 @@ def _same_padding(window: SlidingWindow, size: Dim) -> int | None:
         return max((output - 1) * window.stride + window.extent - size, 0)
     # With stride 1 the padding is the same for every size.
     return window.extent - 1 if window.stride == 1 else None
+
+
+def transposed_windows(
+    attributes: Attributes, data: Shape | None, weight: Shape | None, output: Shape | None
+) -> tuple[SlidingWindow, ...] | None:
+    """Read the windows that a ConvTranspose slides along its output, one a spatial axis.
+
+    Args:
+        attributes: kernel_shape, strides, pads, dilations, auto_pad, output_shape, output_padding.
+        data: the shape of the input, (batch, channels, *spatial).
+        weight: (in_channels, out_channels / groups, *kernel).
+        output: its shape, which tells the padding where the attributes do not.
+
+    Returns:
+        None where the kernel is not known or contradicts the other attributes.
+    """
+    kernel = attributes.get("kernel_shape") or (weight and weight[2:])
+    if not kernel or not all(isinstance(length, int) and length > 0 for length in kernel):
+        return None
+    rank = len(kernel)
+    strides = attributes.get("strides") or (1,) * rank
+    dilations = attributes.get("dilations") or (1,) * rank
+    pads = attributes.get("pads") or (0,) * 2 * rank
+    if not len(strides) == len(dilations) == len(pads) / 2 == rank:
+        return None
+    if min(strides) < 1 or min(dilations) < 1:
+        return None
+    windows = []
+    for axis, (taps, stride, dilation) in enumerate(zip(kernel, strides, dilations, strict=True)):
+        window = SlidingWindow(taps, stride, dilation, pads[axis], pads[axis + rank])
+        size, made = (
+            shape[axis + 2] if shape and len(shape) > axis + 2 else "?" for shape in (data, output)
+        )
+        windows.append(_transposed_padding(window, attributes, axis, size, made))
+    return tuple(windows)
+
+
+def _transposed_padding(
+    window: SlidingWindow, attributes: Attributes, axis: int, size: Dim, output: Dim
+) -> SlidingWindow:
+    """Work the padding out from the output's size where the attributes do not state it."""
+    auto_pad = attributes.get("auto_pad") or "NOTSET"
+    if auto_pad == "VALID":
+        return replace(window, pad_begin=0, pad_end=0)
+    if auto_pad == "NOTSET" and not attributes.get("output_shape"):
+        return window
+    if not isinstance(size, int) or not isinstance(output, int):
+        return replace(window, pad_begin=None, pad_end=None)
+    extra = (attributes.get("output_padding") or (0,) * (axis + 1))[axis]
+    total = max(window.stride * (size - 1) + extra + window.extent - output, 0)
+    less, more = total // 2, total - total // 2
+    begin, end = (less, more) if auto_pad == "SAME_UPPER" else (more, less)
+    return replace(window, pad_begin=begin, pad_end=end)

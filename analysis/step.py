@@ -7,6 +7,8 @@ from convlens.analysis.branches import joined
 from convlens.analysis.field import Field, unknown_field
 from convlens.analysis.graph import Node, StoredTensor
 from convlens.analysis.shape import Dim, Shape
+from convlens.analysis.shape_step import Values
+from convlens.analysis.symbolic import Count, Expression
 
 # Microsoft's quantised operators take a scale and a zero point with each tensor.
 _MICROSOFT = "com.microsoft::"
@@ -21,6 +23,7 @@ class Step:
         fields: of each input; None where no pixel reaches it.
         shapes: of each input, where known.
         stored: what the file holds of each input; None where a node computes it.
+        folded: of each input that a node computes, the values that follow from shapes alone.
         output: the shape of the output that is asked for, where known.
         output_index: its place among the outputs.
         opset: the version of ONNX's own operators.
@@ -33,6 +36,7 @@ class Step:
     output: Shape | None
     output_index: int = 0
     opset: int = 0
+    folded: tuple[Values | None, ...] = ()
 
     @property
     def known_fields(self) -> list[Field]:
@@ -61,18 +65,28 @@ class Step:
         known = self.output is not None and len(self.output) == rank
         return self.output[axis] if self.output is not None and known else "?"
 
-    def numbers(self, index: int, attribute: str = "") -> list[float] | None:
-        """The values of an input that the file holds, or else of the attribute of that name.
+    def counts(self, index: int, attribute: str = "") -> list[Count | float] | None:
+        """The values of an input that are known, or else of the attribute of that name.
 
         Returns:
-            None where neither is there, or the values are computed or too many to be read.
+            None where neither is there, or the values are computed from pixels or too many to be
+            read; formulas where they follow from a size that is symbolic.
         """
-        if index < len(self.stored) and self.node.input(index):
+        if self.node.input(index):
             stored = self.stored[index]
-            values = None if stored is None else stored.values
+            values = self._folded(index) if stored is None else stored.values
             return None if values is None else list(values.ravel())
         found = self.node.attributes.get(attribute)
         return list(found) if isinstance(found, tuple) else None
+
+    def _folded(self, index: int) -> Values | None:
+        return self.folded[index] if index < len(self.folded) else None
+
+    def numbers(self, index: int, attribute: str = "") -> list[float] | None:
+        """As `counts`, where none of them is a formula."""
+        counts = self.counts(index, attribute)
+        numbers = [count for count in counts or () if not isinstance(count, Expression)]
+        return None if counts is None or len(numbers) < len(counts) else numbers
 
     def integers(self, index: int, attribute: str = "") -> list[int] | None:
         """As `numbers`, where they count something."""

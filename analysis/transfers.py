@@ -17,6 +17,7 @@ from convlens.analysis.operators import (
 )
 from convlens.analysis.sliding_window import CONVOLUTIONS, POOLINGS
 from convlens.analysis.step import Step, Transfer
+from convlens.analysis.transfers_blocks import depth_to_space, space_to_depth
 from convlens.analysis.transfers_mixing import (
     accumulated,
     attention,
@@ -35,13 +36,11 @@ from convlens.analysis.transfers_mixing import (
 from convlens.analysis.transfers_moves import (
     broadcast_to,
     concatenated,
-    depth_to_space,
     expanded,
     gathered,
     padded,
     reshaped,
     sliced,
-    space_to_depth,
     split,
     tiled,
     transposed_axes,
@@ -52,6 +51,8 @@ from convlens.analysis.transfers_windows import resized, sliding, transposed
 def apply(step: Step) -> Field | None:
     """The field of an operator's output; None where no pixel reaches it."""
     transfer = TRANSFERS.get(step.node.op_type)
+    if transfer is _no_pixels:
+        return None
     if transfer is None or any(not field.axes for field in step.known_fields):
         return step.unknown()
     return transfer(step)

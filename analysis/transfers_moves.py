@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from convlens.analysis.blanks import beside_blanks, cut_beside_blanks
 from convlens.analysis.branches import joined
 from convlens.analysis.field import (
     Digit,
@@ -66,6 +67,9 @@ def concatenated(step: Step) -> Field:
 
 def _placed_side_by_side(step: Step, axis: int) -> Field:
     rank = len(step.known_fields[0].axes)
+    beside = beside_blanks(step, axis)
+    if beside is not None:
+        return beside
     pieces: list[tuple[Field | None, int]] = []
     for field, shape, name in zip(step.fields, step.shapes, step.node.inputs, strict=True):
         length = shape[axis] if shape and len(shape) == rank else "?"
@@ -159,6 +163,8 @@ def _sliced(step: Step, field: Field, axis: int, reach: Reach | None) -> Field:
     before = axis_length(field.axes[axis])
     if length == before and (reach is None or reach.is_pointwise):
         return field
+    if any(digit.grid for digit in field.axes[axis]):
+        return cut_beside_blanks(field, axis, reach, length)
     if not field.image_axes(axis):
         # Some of the channels may see less than all of them together.
         field = field.with_views(View.loosened) if field.is_blended else field
@@ -175,15 +181,16 @@ def padded(step: Step) -> Field:
     if field is None:
         return step.unknown()
     rank = len(field.axes)
-    pads = step.integers(1, "pads")
+    pads = step.counts(1, "pads")
     axes = counted(step.integers(3) or range(rank), rank)
     border = _BORDERS.get(str(step.node.attributes.get("mode", "constant")))
     if pads is None or axes is None or border is None or len(pads) != 2 * len(axes):
         return step.unknown()
     for axis, begin, end in zip(axes, pads, pads[len(axes) :], strict=False):
-        if begin or end:
-            length = step.length(axis, rank)
-            field = reached(field, axis, strided_reach(-begin, border=border), length)
+        if begin != 0 or end != 0:
+            # How much is padded at the end is told by the length.
+            reach = strided_reach(-begin, border=border) if isinstance(begin, int) else None
+            field = reached(field, axis, reach, step.length(axis, rank))
     return field
 
 
@@ -221,6 +228,8 @@ def _even_reach(indices: Sequence[int]) -> Reach:
 
 
 def _gathered_along(field: Field, axis: int, reach: Reach | None, length: Dim) -> Field:
+    if any(digit.grid for digit in field.axes[axis]):
+        return cut_beside_blanks(field, axis, reach, length)
     if not field.image_axes(axis):
         field = field.with_views(View.loosened) if field.is_blended else field
         return field.with_axis(axis, (Digit(length),))
@@ -284,39 +293,3 @@ def tiled(step: Step) -> Field:
         else:
             return step.unknown()
     return field
-
-
-def depth_to_space(step: Step) -> Field:
-    """DepthToSpace: blocks of channels become blocks of pixels."""
-    field, shape, output = step.field(0), step.shape(0), step.output
-    block = step.node.attributes.get("blocksize", 1)
-    if field is None or shape is None or output is None or len(shape) != 4 or len(output) != 4:
-        return step.unknown()
-    batch, channels, height, width = shape
-    if not isinstance(channels, int) or block < 1 or channels % block**2:
-        return step.unknown()
-    depth = channels // block**2
-    if step.node.attributes.get("mode", "DCR") == "DCR":
-        apart, order = (batch, block, block, depth, height, width), (0, 3, 4, 1, 5, 2)
-    else:
-        apart, order = (batch, depth, block, block, height, width), (0, 1, 4, 2, 5, 3)
-    field = field.with_views(View.loosened) if field.is_blended else field
-    return _dealt(step, field, apart, order, output)
-
-
-def space_to_depth(step: Step) -> Field:
-    """SpaceToDepth: blocks of pixels become blocks of channels."""
-    field, shape, output = step.field(0), step.shape(0), step.output
-    block = step.node.attributes.get("blocksize", 1)
-    if field is None or shape is None or output is None or len(shape) != 4 or len(output) != 4:
-        return step.unknown()
-    batch, channels = shape[:2]
-    apart = (batch, channels, output[2], block, output[3], block)
-    return _dealt(step, field, apart, (0, 3, 5, 1, 2, 4), output)
-
-
-def _dealt(step: Step, field: Field, apart: Shape, order: Sequence[int], output: Shape) -> Field:
-    """A Reshape, a Transpose and a Reshape."""
-    axes = regroup(field.axes, apart)
-    together = axes and regroup([axes[axis] for axis in order], output)
-    return replace(field, axes=together) if together else step.unknown()

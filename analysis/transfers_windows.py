@@ -7,7 +7,7 @@ from convlens.analysis.reach import Reach, transposed_reach, window_reach
 from convlens.analysis.regroup import regroup
 from convlens.analysis.resize import Resampling
 from convlens.analysis.shape import Dim
-from convlens.analysis.sliding_window import CONVOLUTIONS, SlidingWindow, sliding_windows
+from convlens.analysis.sliding_window import CONVOLUTIONS, sliding_windows, transposed_windows
 from convlens.analysis.step import Step
 
 # Which input holds the kernel.
@@ -60,7 +60,7 @@ def _channels_mixed(field: Field, step: Step, channels: Dim) -> Field:
 def transposed(step: Step) -> Field:
     """ConvTranspose: a window slides along the output."""
     field = step.field(0)
-    windows = _transposed_windows(step)
+    windows = transposed_windows(step.node.attributes, step.shape(0), step.shape(1), step.output)
     if field is None or windows is None or len(field.axes) != len(windows) + 2:
         return step.unknown()
     rank = len(field.axes)
@@ -70,46 +70,6 @@ def transposed(step: Step) -> Field:
     for axis, window in enumerate(windows, start=2):
         field = reached(field, axis, transposed_reach(window), step.length(axis, rank))
     return field
-
-
-def _transposed_windows(step: Step) -> list[SlidingWindow] | None:
-    attributes, weight = step.node.attributes, step.shape(1)
-    kernel = attributes.get("kernel_shape") or (weight and weight[2:])
-    if not kernel or not all(isinstance(length, int) and length > 0 for length in kernel):
-        return None
-    rank = len(kernel)
-    strides = attributes.get("strides") or (1,) * rank
-    dilations = attributes.get("dilations") or (1,) * rank
-    pads = attributes.get("pads") or (0,) * 2 * rank
-    if not len(strides) == len(dilations) == len(pads) / 2 == rank:
-        return None
-    if min(strides) < 1 or min(dilations) < 1:
-        return None
-    windows = []
-    for axis, (taps, stride, dilation) in enumerate(zip(kernel, strides, dilations, strict=True)):
-        window = SlidingWindow(taps, stride, dilation, pads[axis], pads[axis + rank])
-        windows.append(_transposed_padding(step, window, axis))
-    return windows
-
-
-def _transposed_padding(step: Step, window: SlidingWindow, axis: int) -> SlidingWindow:
-    """Work the padding out from the output's size where the attributes do not state it."""
-    auto_pad = step.node.attributes.get("auto_pad") or "NOTSET"
-    if auto_pad == "VALID":
-        return replace(window, pad_begin=0, pad_end=0)
-    if auto_pad == "NOTSET" and not step.node.attributes.get("output_shape"):
-        return window
-    size, output = (
-        None if shape is None or len(shape) < axis + 3 else shape[2 + axis]
-        for shape in (step.shape(0), step.output)
-    )
-    if not isinstance(size, int) or not isinstance(output, int):
-        return replace(window, pad_begin=None, pad_end=None)
-    extra = (step.node.attributes.get("output_padding") or (0,) * (axis + 1))[axis]
-    total = max(window.stride * (size - 1) + extra + window.extent - output, 0)
-    less, more = total // 2, total - total // 2
-    begin, end = (less, more) if auto_pad == "SAME_UPPER" else (more, less)
-    return replace(window, pad_begin=begin, pad_end=end)
 
 
 def resized(step: Step) -> Field:

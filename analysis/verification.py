@@ -95,7 +95,8 @@ def verify(
     graph = read_graph(proto.graph)
     if batch is None and any(isinstance(_batch(tensor), str) for tensor in graph.inputs):
         batch = 1
-    tensors = infer_shapes(proto, graph, batch, input_size).tensors
+    inferred = infer_shapes(proto, graph, batch, input_size)
+    tensors = inferred.tensors
     actual = _run(path, graph, tensors, open_session)
     differences = list(shape_differences(tensors, actual))
     bound = {
@@ -103,7 +104,7 @@ def verify(
         for name, tensor in tensors.items()
     }
     opset = max((o.version for o in proto.opset_import if o.domain in ONNX_DOMAINS), default=0)
-    fields = trace_fields(graph, bound, opset, exact=True)
+    fields = trace_fields(graph, bound, opset, inferred.folded, exact=True)
     chosen, skipped = _chosen(graph, fields, units)
     lengths = _picture_lengths(graph, fields)
     measured = 0

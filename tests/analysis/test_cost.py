@@ -262,3 +262,24 @@ def test_memory_inside_a_formula_is_that_of_the_peak(tmp_path: Path) -> None:
     assert totals.formulas is not None
     assert totals.formulas.activation_bytes == "64*H*N*W"
     assert totals.formulas.macs == "8*H*N*W"
+
+
+def test_a_fully_connected_layer_says_which_sizes_of_picture_it_takes(
+    tmp_path: Path, lenet5: Path, resnet18: Path
+) -> None:
+    """A Reshape to rows of a fixed length does so too; one that keeps the channels does not."""
+    nodes = [
+        node("Conv", "x w", "map"),
+        node("Reshape", "map rows", "flat"),
+        node("Transpose", "map", "last", perm=[0, 2, 3, 1]),
+        node("Reshape", "last pixels", "y"),
+    ]
+    constants = {"w": weight(2, 1, 1, 1), "rows": np.array([-1, 18]), "pixels": np.array([-1, 2])}
+    path = save_graph(tmp_path / "m.onnx", nodes, constants, (1, 1, 3, 3), ("flat", "y"))
+
+    assert analyze(path, symbolic=True).notes == (
+        "flat takes 18 values a picture and is given 2*H*W: "
+        "it works with those sizes of picture where the two are the same",
+    )
+    assert len(analyze(lenet5, symbolic=True).notes) == 1
+    assert analyze(lenet5).notes == analyze(resnet18, symbolic=True).notes == ()

@@ -1,6 +1,8 @@
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from convlens.analysis import analyze, explain
@@ -199,3 +201,47 @@ def test_what_the_centre_and_the_corner_see_is_clipped_to_the_picture(tmp_path: 
         Fraction(4, 64),
         Fraction(5, 9),
     )
+
+
+def test_branches_of_different_strides_are_told_with_their_range(tmp_path: Path) -> None:
+    nodes = [
+        node("Conv", "x w", "coarse", strides=[2, 2], pads=[1] * 4),
+        node("Slice", "x zero half axes", "near"),
+        node("Add", "coarse near", "sum"),
+        node("Conv", "sum w", "y"),
+    ]
+    constants = {
+        "w": weight(1, 1, 3, 3), "zero": np.array([0, 0]), "half": np.array([16, 16]),
+        "axes": np.array([2, 3]),
+    }  # fmt: skip
+    path = save_graph(tmp_path / "m.onnx", nodes, constants, (1, 1, 32, 32))
+    text = _text(path, "y")
+
+    assert "branches of different stride or centre meet, first at node sum" in text
+    assert (
+        "height and width: they see 3 to 7 pixels at strides 1 to 2: "
+        "3 at stride 1 from 0 on; 7 at stride 2 from -1 on"
+    ) in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("attributes", "formula"),
+    [
+        ({"strides": [2, 2]}, "2*(8 - 1) + 3 - 2*0 + 0 = 17"),
+        (
+            {"strides": [3, 3], "pads": [1, 1, 0, 0], "output_padding": [2, 2]},
+            "3*(8 - 1) + 3 - (1 + 0) + 2 = 25",
+        ),
+        ({"strides": [2, 2], "auto_pad": "SAME_UPPER"}, "2*(8 - 1) + 3 - (0 + 1) + 0 = 16"),
+    ],
+)
+def test_the_formula_of_a_transposed_convolution_is_shown_with_its_numbers(
+    tmp_path: Path, attributes: dict[str, Any], formula: str
+) -> None:
+    nodes = [node("ConvTranspose", "x w", "y", **attributes)]
+    path = save_graph(tmp_path / "m.onnx", nodes, {"w": weight(1, 1, 3, 3)}, (1, 1, 8, 8))
+    explanation = explain(analyze(path), "y")
+
+    assert f"height and width: {formula}\n" in _text(path, "y")
+    assert explanation.layer.outputs[0].shape is not None
+    assert explanation.output_sizes[0].output_size == explanation.layer.outputs[0].shape[2]

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from torchvision import models
 
 from convlens.analysis import ReceptiveField, Report, analyze
 from convlens.analysis.verification import verify
 from convlens.cli.runtime import open_session
+from tests.analysis.conftest import export
 from tests.analysis.graphs import Array, node, save_graph, weight
 
 
@@ -166,3 +168,63 @@ def test_rows_picked_in_no_order_are_covered(tmp_path: Path) -> None:
     report = _report(tmp_path, nodes, rows=_ints(5, 1, 7, 7))
 
     assert report.layer("y").receptive_field.size == (7, 1)
+
+
+def test_patches_stay_local_beside_a_class_token(tmp_path: Path) -> None:
+    network = models.VisionTransformer(
+        image_size=16, patch_size=4, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=8
+    )
+    path = export(network, (2, 3, 16, 16), tmp_path / "vit.onnx")
+    layers = analyze(path).layers
+    tokens = [layer for layer in layers if layer.outputs[0].shape == ("batch", 17, 8)]
+    class_token = next(layer for layer in layers[::-1] if layer.op_type == "Gather")
+
+    assert {layer.status for layer in layers} == {"exact"}
+    assert {_numbers(layer.receptive_field) for layer in tokens} == {((4, 4), (4, 4), (0, 0))}
+    assert class_token.receptive_field.size is None
+    assert class_token.receptive_field.global_since is not None
+    assert verify(path, open_session, units=100).differences == ()
+
+
+def test_the_tokens_behind_the_class_token_are_the_map_again(tmp_path: Path) -> None:
+    report = _report(
+        tmp_path,
+        [
+            node("Conv", "x w", "map", strides=[2, 2]),
+            node("Reshape", "map flat", "patches"),
+            node("Concat", "token patches", "tokens", axis=2),
+            node("Slice", "tokens zero one rows", "token_again"),
+            node("Slice", "tokens one end rows", "patches_again"),
+            node("Reshape", "patches_again square", "map_again"),
+            node("Add", "map_again token_again", "y"),
+        ],
+        shape=(1, 1, 8, 8),
+        w=weight(1, 1, 2, 2), token=weight(1, 1, 1), flat=_ints(1, 1, 16), zero=_ints(0),
+        one=_ints(1), end=_ints(2**31), rows=_ints(2), square=_ints(1, 1, 4, 4),
+    )  # fmt: skip
+
+    assert {layer.status for layer in report.layers} == {"exact"}
+    for layer in ("tokens", "patches_again", "y"):
+        assert _numbers(report.layer(layer).receptive_field) == ((2, 2), (2, 2), (0, 0))
+    assert report.layer("token_again").receptive_field.size is None
+
+
+def test_a_pad_and_a_slice_whose_bounds_are_computed_move_the_map(tmp_path: Path) -> None:
+    """As PyTorch's older exporter pads and cuts what windows are to be made of."""
+    report = _report(
+        tmp_path,
+        [
+            node("Shape", "x", "shape"),
+            node("Gather", "shape rows", "height"),
+            node("Mod", "height five", "over"),
+            node("Concat", "zeros over zeros zeros zero", "pads", axis=0),
+            node("Pad", "x pads", "padded"),
+            node("Slice", "padded over end rows", "y"),
+        ],
+        shape=(1, 1, 8, 8),
+        rows=_ints(2), five=_ints(5), zero=_ints(0), zeros=_ints(0, 0), end=_ints(100),
+    )  # fmt: skip
+
+    assert _numbers(report.layer("padded").receptive_field) == ((1, 1), (1, 1), (-3, 0))
+    assert _numbers(report.layer("y").receptive_field) == ((1, 1), (1, 1), (0, 0))
+    assert {layer.status for layer in report.layers} == {"exact"}
