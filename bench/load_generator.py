@@ -1,10 +1,9 @@
 """Whether `convlens bench` agrees with h2load: the same request, server and concurrency, in turns.
 
 The generators have one processor, the server another one. The ratio of a round is `convlens bench`
-/ h2load; the median over all rounds is reported. It needs a
-machine that does nothing else: `server_cores` tells whether the server had its whole processor.
-`reach` is what the generator manages where the server costs next to nothing: nghttpd, which answers
-every request with a file.
+/ h2load; the median over all rounds is reported. It needs a machine that does nothing else:
+`server_cores` tells whether the server had its whole processor. `reach` is what the generator
+manages where the server costs next to nothing: nghttpd, which answers every request with a file.
 
     apt-get install nghttp2-client nghttp2-server
     python bench/load_generator.py --picture server/bundled/digits/3-0045.png

@@ -43,13 +43,6 @@ def picture_bytes(picture: Picture) -> bytes:
     return _png(picture)
 
 
-def describe(picture: Picture) -> str:
-    """The picture in a few words, for messages: its path, or what it is."""
-    if isinstance(picture, str | os.PathLike):
-        return os.fspath(picture)
-    return type(picture).__name__
-
-
 def _png(picture: Any) -> bytes:
     try:
         from PIL import Image, ImageOps

@@ -207,7 +207,12 @@ def test_a_reader_who_leaves_and_an_interrupt_end_it_quietly(slow_server: Runnin
     command = [*COMMAND, *words, *map(str, DIGITS)]
     for leave in (False, True):
         with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A shell starts what it runs in the background with interrupts ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as process:
             assert process.stdout is not None
             assert process.stderr is not None
