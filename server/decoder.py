@@ -105,7 +105,7 @@ class Decoder:
             decoded.append(result)
         wait_seconds = min(entry.wait_seconds for entry in decoded)
         tensors = [entry.tensor for entry in decoded]
-        tensor = await asyncio.get_running_loop().run_in_executor(
+        tensor: FloatArray | PixelArray = await asyncio.get_running_loop().run_in_executor(
             self._threads, np.concatenate, tensors
         )
         return Decoded(
