@@ -104,8 +104,12 @@ class Decoder:
                 raise result
             decoded.append(result)
         wait_seconds = min(entry.wait_seconds for entry in decoded)
+        tensors = [entry.tensor for entry in decoded]
+        tensor: FloatArray | PixelArray = await asyncio.get_running_loop().run_in_executor(
+            self._threads, np.concatenate, tensors
+        )
         return Decoded(
-            np.concatenate([entry.tensor for entry in decoded]),
+            tensor,
             wait_seconds,
             time.monotonic() - arrived - wait_seconds,
         )
