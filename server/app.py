@@ -127,7 +127,7 @@ class App:
         )
 
     def _edge(self) -> Edge:
-        tokens = Tokens.read(self.settings.tokens) if self.settings.tokens else None
+        tokens = Tokens(self.settings.tokens) if self.settings.tokens else None
         return Edge(self.metrics, tokens, self.settings.access_log)
 
     def _add_services(self, administration: Administration) -> None:
