@@ -69,7 +69,7 @@ class Certificates:
         certificate, key, *client_ca = [file.read_bytes() for file in self._files]
         # gRPC takes whatever it is given, and refuses every handshake after it.
         check = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        check.load_cert_chain(*self._files[:2], password="")
+        check.load_cert_chain(self._files[0], self._files[1], password="")
         if client_ca:
             check.load_verify_locations(self._files[2])
         return grpc.ssl_server_certificate_configuration(
