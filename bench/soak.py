@@ -122,6 +122,9 @@ class Soak:
                         return
                     try:
                         count[await kind(stub)] += 1
+                        # Whoever gives up at once could ask faster than any server answers: an
+                        # answer in between keeps this a load, where it would be a flood.
+                        await self._good(stub)
                     except grpc.aio.AioRpcError as error:
                         self._lost.append(f"{kind.__name__}: {error.code()}: {error.details()}")
                         count["LOST"] += 1

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Metric, ProcessCollector
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Metric, ProcessCollector
 from prometheus_client.registry import Collector
 
 from convlens.server.errors import ProcessGoneError, ServerError, StartError
@@ -49,6 +50,7 @@ def run(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
 
 
 async def _supervise(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     stop = stop_signals()
     registry = CollectorRegistry()
     with reserved_port(settings) as port:
@@ -84,6 +86,14 @@ class Supervisor:
         self._departed: Families = []
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
+        self._deaths = Counter(
+            "convlens_worker_deaths_total",
+            "Workers that died and were replaced.",
+            registry=self._registry,
+        )
+        Gauge("convlens_workers", "Workers that are ready.", registry=self._registry).set_function(
+            lambda: sum(worker.is_ready for worker in self._workers.values())
+        )
 
     async def run(self, stop: asyncio.Event, metrics_url: str) -> None:
         """Keep the workers alive until `stop`, then let them finish; set again, it kills them.
@@ -115,6 +125,9 @@ class Supervisor:
         self.probes.ready = False
 
         async def finish() -> None:
+            for worker in self._workers.values():
+                if not worker.ready:
+                    worker.kill()
             await asyncio.gather(*(worker.drain() for worker in self._workers.values()))
             await asyncio.wait(keepers)
 
@@ -188,6 +201,7 @@ class Supervisor:
         alone = not any(other.is_ready for other in self._workers.values())
         if deaths >= GIVE_UP_AFTER and (alone or not self._has_started) and not worker.ready:
             raise StartError(f"worker {number} never became ready, {deaths} times: {reason}")
+        self._deaths.inc()
         logger.error("worker %d (process %d) is replaced: %s", number, worker.pid, reason)
 
     def _ready(self) -> None:

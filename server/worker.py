@@ -4,6 +4,7 @@ python -m convlens.server.worker FD     # a socket that is connected with the su
 """
 
 import asyncio
+import contextlib
 import signal
 import socket
 import sys
@@ -63,12 +64,11 @@ async def _work(end: socket.socket) -> None:
     supervisor = await Channel.open(end, handlers)
     listening = asyncio.create_task(supervisor.run())
     listening.add_done_callback(lambda _: worker.stop.set())
-    try:
-        await _serve(worker, supervisor)
-    except StartError as error:
-        await supervisor.call("failed", str(error))
-    except ProcessGoneError:
-        return  # the supervisor died while this process was starting
+    with contextlib.suppress(ProcessGoneError):  # the supervisor died while this one was starting
+        try:
+            await _serve(worker, supervisor)
+        except StartError as error:
+            await supervisor.call("failed", str(error))
 
 
 async def _serve(worker: Worker, supervisor: Channel) -> None:

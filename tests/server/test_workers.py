@@ -49,6 +49,13 @@ def server(models: Path) -> Iterator[RunningServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[RunningServer]:
+    """A server of digits with two workers, for tests that leave it with two that are ready."""
+    with running_server("--workers", "2") as server:
+        yield server
+
+
 def _children(pid: int) -> list[int]:
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(child) for child in text.split()]
@@ -93,29 +100,32 @@ def _log_after_stop(server: RunningServer) -> str:
     return str(server.process.communicate(timeout=60)[1])
 
 
-def test_metrics_are_those_of_all_workers_together(server: RunningServer) -> None:
-    assert len(_workers(server)) == 2
-    with _connections(server) as channels:
+def test_metrics_are_those_of_all_workers_together(shared: RunningServer) -> None:
+    before = _handled(shared, "ListModels")
+    with _connections(shared) as channels:
         for channel in channels:
             _names(channel)
-    assert _handled(server, "ListModels") == 16
-    page = server.page("/metrics")
-    assert page.count('\nconvlens_model_info{model="light"') == 1
-    assert server.metric('grpc_server_handling_seconds_count{grpc_method="ListModels",'
-        'grpc_service="convlens.v1.Classifier",grpc_type="unary_unary"}') == 16  # fmt: skip
+    assert _handled(shared, "ListModels") - before == 16
+    page = shared.page("/metrics")
+    labels = 'grpc_method="ListModels",grpc_service="convlens.v1.Classifier"'
+    count = f'grpc_server_handling_seconds_count{{{labels},grpc_type="unary_unary"}}'
+    assert shared.metric(count) == _handled(shared, "ListModels")
     infos = [line for line in page.splitlines() if line.startswith("convlens_model_info{")]
-    assert [line.rsplit(" ", 1)[1] for line in infos] == ["1.0", "1.0"]
+    assert [line.rsplit(" ", 1)[1] for line in infos] == ["1.0"]
+    assert shared.metric("convlens_workers") == 2
 
 
-def test_what_a_dead_worker_had_counted_stays_counted(server: RunningServer) -> None:
-    with _connections(server) as channels:
+def test_what_a_dead_worker_had_counted_stays_counted(shared: RunningServer) -> None:
+    with _connections(shared) as channels:
         for channel in channels:
             _names(channel)
-    assert _handled(server, "ListModels") == 16
-    first = _workers(server)[0]
-    os.kill(first, signal.SIGKILL)
-    _wait(lambda: first not in _workers(server), "its end")
-    assert _handled(server, "ListModels") == 16
+    counted, deaths = _handled(shared, "ListModels"), shared.metric("convlens_worker_deaths_total")
+    assert counted >= 16
+    os.kill(_workers(shared)[0], signal.SIGKILL)
+    shared.wait_for_metric("convlens_worker_deaths_total", lambda value: value == deaths + 1)
+    assert _handled(shared, "ListModels") == counted
+    shared.wait_for_metric("convlens_workers", lambda value: value == 2)
+    assert _handled(shared, "ListModels") == counted
 
 
 async def test_a_worker_killed_under_load_loses_no_call_that_is_retried(
@@ -158,12 +168,13 @@ async def test_a_worker_killed_under_load_loses_no_call_that_is_retried(
     assert server.process.returncode == 0
 
 
-def test_a_worker_that_hangs_is_replaced(server: RunningServer) -> None:
-    first, second = _workers(server)
-    os.kill(first, signal.SIGSTOP)
-    _wait(lambda: first not in _workers(server), "its end")
-    assert server.page("/readyz") == "ok\n"
-    assert second in _workers(server)
+def test_a_worker_that_hangs_is_replaced(shared: RunningServer) -> None:
+    shared.wait_for_metric("convlens_workers", lambda value: value == 2)
+    hung = _workers(shared)[0]
+    os.kill(hung, signal.SIGSTOP)
+    _wait(lambda: hung not in _workers(shared), "its end")
+    assert shared.page("/readyz") == "ok\n"
+    shared.wait_for_metric("convlens_workers", lambda value: value == 2)
 
 
 def test_sigterm_finishes_what_is_in_flight_in_every_worker(tmp_path: Path) -> None:
@@ -207,8 +218,8 @@ def test_signals_to_the_whole_group_stop_it_gently_and_a_second_one_at_once(
         assert not any(Path(f"/proc/{pid}").exists() for pid in family[1:])
 
 
-def test_the_port_is_held_against_others(server: RunningServer) -> None:
-    port = server.address.split(":")[1]
+def test_the_port_is_held_against_others(shared: RunningServer) -> None:
+    port = shared.address.split(":")[1]
     for workers in ("1", "2"):
         ended = subprocess.run(
             serve_command("--port", port, "--workers", workers),
