@@ -34,6 +34,8 @@ from convlens.server.watcher import watch
 
 logger = logging.getLogger(__name__)
 
+PENDING_CALLS = 8192  # that have come in, and that the event loop has not begun to answer
+
 SERVICES = (
     classifier_pb2.DESCRIPTOR.services_by_name["Classifier"].full_name,
     inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
@@ -189,6 +191,10 @@ def _make_server(settings: Settings, edge: Edge) -> grpc.aio.Server:
             # Up to the first, gRPC refuses at random; it refuses all beyond the second.
             ("grpc.max_metadata_size", settings.max_metadata_bytes),
             ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
+            # Beyond these gRPC drops calls as CANCELLED, with no reason, before this code sees them;
+            # its own 1,000 are reached within a burst that refusals with a reason could answer.
+            ("grpc.server.max_pending_requests", PENDING_CALLS),
+            ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING_CALLS),
             # Among the workers of one server alone: another would share the port in silence.
             ("grpc.so_reuseport", int(settings.workers > 1)),
         ],

@@ -136,9 +136,9 @@ class Supervisor:
 
     async def metrics(self) -> Families:
         """The metrics of all workers, those that are gone included, as one page."""
-        workers = list(self._workers.values())
-        await asyncio.gather(*(worker.read_metrics() for worker in workers))
-        pages = [worker.families for worker in workers]
+        await asyncio.gather(*(worker.read_metrics() for worker in self._workers.values()))
+        # Asked for again: one that died meanwhile is among the departed now.
+        pages = [worker.families for worker in self._workers.values()]
         return merge_families([read_families(self._registry), self._departed, *pages])
 
     async def assignment(self) -> dict[str, Any]:

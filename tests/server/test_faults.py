@@ -222,6 +222,28 @@ async def test_a_thousand_cancellations_in_flight_leave_nothing_behind(
     await asyncio.to_thread(_wait_until_idle, server)
 
 
+async def test_a_burst_is_answered_or_refused_with_a_reason(server: RunningServer) -> None:
+    """Left to itself, gRPC drops calls beyond a thousand as CANCELLED, which nobody retries."""
+    options = (("grpc.use_local_subchannel_pool", 1),)
+    async with contextlib.AsyncExitStack() as stack:
+        channels = [
+            await stack.enter_async_context(grpc.aio.insecure_channel(server.address, options))
+            for _ in range(8)
+        ]
+
+        async def code_of(number: int) -> grpc.StatusCode:
+            call: Any = pb_grpc.ClassifierStub(channels[number % 8]).Classify
+            try:
+                await call(pb.ClassifyRequest(image=DIGIT))
+            except grpc.aio.AioRpcError as error:
+                return error.code()
+            return grpc.StatusCode.OK
+
+        codes = await asyncio.gather(*(code_of(number) for number in range(3000)))
+    assert set(codes) <= {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert grpc.StatusCode.OK in codes
+
+
 async def test_calls_cancelled_in_flight_cost_less_than_ten_requests(tmp_path: Path) -> None:
     """200 calls of a model that is busy for tenths of a second, one at a time.
 
