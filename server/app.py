@@ -191,8 +191,8 @@ def _make_server(settings: Settings, edge: Edge) -> grpc.aio.Server:
             # Up to the first, gRPC refuses at random; it refuses all beyond the second.
             ("grpc.max_metadata_size", settings.max_metadata_bytes),
             ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
-            # Beyond these gRPC drops calls as CANCELLED, with no reason, before this code sees them;
-            # its own 1,000 are reached within a burst that refusals with a reason could answer.
+            # Beyond these gRPC drops calls as CANCELLED, with no reason, before we see them; its
+            # own limit, 1,000, is reached in bursts that we can answer, or refuse with a reason.
             ("grpc.server.max_pending_requests", PENDING_CALLS),
             ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING_CALLS),
             # Among the workers of one server alone: another would share the port in silence.

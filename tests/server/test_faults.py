@@ -245,12 +245,12 @@ async def test_a_burst_is_answered_or_refused_with_a_reason(server: RunningServe
 
 
 async def test_calls_cancelled_in_flight_cost_less_than_ten_requests(tmp_path: Path) -> None:
-    """200 calls of a model that is busy for tenths of a second, one at a time.
+    """200 calls of a slow model, one at a time.
 
     What counts is the processor's time, the next call's included; that it waits for none of them is
     seen from the inferences that were run.
     """
-    save_slow_model(tmp_path / "slow.onnx")
+    save_slow_model(tmp_path / "slow.onnx", layers=15)
     flags = ("--models", str(tmp_path), "--max-batch-size", "1", "--queue-size", "500")
     rows = 'convlens_batch_size_sum{model="slow",version="1"}'
     request = pb.ClassifyRequest(image=grey_png(100))
