@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SECONDS ?= 180
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compose test-sweep test-zoo zoo-table check format proto bench clean
+.PHONY: help demo test soak test-compose test-sweep test-zoo zoo-table check format proto bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +54,9 @@ bench: $(VENV)/dev.stamp ## Run the benchmarks; each prints ratios measured in o
 	@$(BIN)/python bench/preprocessing.py
 	@$(BIN)/python bench/serve.py
 	@$(BIN)/python bench/analyze.py
+
+soak: $(VENV)/dev.stamp ## Load a server for SECONDS=180 with all that may come; memory must not grow
+	@$(BIN)/python bench/soak.py --seconds $(SECONDS)
 
 clean: ## Remove the environments and caches
 	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from convlens.cli.errors import CommandError, UsageError
-from convlens.server.app import Ready
-from convlens.server.app import run as run_server
 from convlens.server.configuration import configure, flag_of
 from convlens.server.errors import ConfigurationError, StartError
 from convlens.server.logs import configure_logs
+from convlens.server.ready import Ready
 from convlens.server.settings import Settings
 
 
@@ -54,10 +53,22 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     configure_logs(configuration.settings.log_format)
     try:
-        run_server(configuration.settings, _print_ready)
+        _run_server(configuration.settings)
     except StartError as error:
         raise CommandError(str(error)) from error
     return 0
+
+
+def _run_server(settings: Settings) -> None:
+    # A supervisor answers no requests: it does without the runtime's 50 MB.
+    if settings.workers > 1:
+        from convlens.server.supervisor import run as run_workers
+
+        run_workers(settings, _print_ready)
+    else:
+        from convlens.server.app import run as run_one
+
+        run_one(settings, _print_ready)
 
 
 def _print_ready(ready: Ready) -> None:

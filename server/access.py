@@ -12,8 +12,10 @@ The file is TOML, one table a token; it holds hashes, so that reading it gives n
 """
 
 import hashlib
+import logging
+import time
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +23,11 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
 from convlens.server.errors import PermissionDeniedError, StartError, UnauthenticatedError
+
+logger = logging.getLogger(__name__)
+
+# How often the file is looked at, at most.
+LOOK_SECONDS = 1.0
 
 # Probes carry no token, and learn nothing but whether the server answers.
 OPEN_SERVICES = frozenset({"grpc.health.v1.Health"})
@@ -59,33 +66,20 @@ GRANT: ContextVar[Grant] = ContextVar("GRANT", default=EVERYTHING)
 
 
 class Tokens:
-    """The tokens that the server knows.
+    """The tokens that the server knows; their file is read again when it has changed.
 
     Args:
-        grants: by the token's name.
+        file: of hashes.
+
+    Raises:
+        StartError: it cannot be read, or is not of the form that the module describes.
     """
 
-    def __init__(self, grants: Mapping[str, Grant]) -> None:
-        self._by_hash = {grant.sha256: grant for grant in grants.values()}
-
-    @classmethod
-    def read(cls, file: Path) -> "Tokens":
-        """Read the file of hashes.
-
-        Raises:
-            StartError: it cannot be read, or is not of the form that the module describes.
-        """
-        try:
-            tables = tomllib.loads(file.read_text(encoding="utf-8"))
-            return cls(TypeAdapter(dict[str, Grant]).validate_python(tables))
-        except OSError as error:
-            raise StartError(f"--tokens {file}: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise StartError(f"--tokens {file}: not TOML: {error}") from error
-        except ValidationError as error:
-            problem = error.errors(include_input=False)[0]
-            where = ".".join(map(str, problem["loc"]))
-            raise StartError(f"--tokens {file}: {where}: {problem['msg']}") from error
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._looked_at = time.monotonic()
+        self._stamp = _stamp(file)
+        self._by_hash = _read(file)
 
     def grant(self, metadata: Iterable[tuple[str, str | bytes]]) -> Grant:
         """What the caller with this metadata may do.
@@ -93,6 +87,7 @@ class Tokens:
         Raises:
             UnauthenticatedError: there is no token, or one that is not known.
         """
+        self._refresh()
         value = dict(metadata).get("authorization", "")
         scheme, _, token = (value if isinstance(value, str) else "").partition(" ")
         if scheme.lower() != "bearer" or not token:
@@ -101,3 +96,44 @@ class Tokens:
         if grant is None:
             raise UnauthenticatedError("the token is not known")
         return grant
+
+    def _refresh(self) -> None:
+        """Take the file's new tokens; a broken file is reported once, and the former ones stay."""
+        if time.monotonic() - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = time.monotonic()
+        stamp = _stamp(self._file)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._by_hash = _read(self._file)
+        except StartError as error:
+            logger.error("%s; the former tokens stay", error)
+        else:
+            logger.info("--tokens %s: %d tokens were read again", self._file, len(self._by_hash))
+
+
+def _stamp(file: Path) -> tuple[int, int] | None:
+    """Changes when the file does; None where there is none."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino
+
+
+def _read(file: Path) -> dict[str, Grant]:
+    """The grants by the hash of their token."""
+    try:
+        tables = tomllib.loads(file.read_text(encoding="utf-8"))
+        grants = TypeAdapter(dict[str, Grant]).validate_python(tables)
+    except OSError as error:
+        raise StartError(f"--tokens {file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StartError(f"--tokens {file}: not TOML: {error}") from error
+    except ValidationError as error:
+        problem = error.errors(include_input=False)[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise StartError(f"--tokens {file}: {where}: {problem['msg']}") from error
+    return {grant.sha256: grant for grant in grants.values()}

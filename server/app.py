@@ -1,10 +1,8 @@
-"""The server as a whole: its parts are started in order and stopped in reverse."""
+"""One process that answers: its parts are started in order and stopped in reverse."""
 
 import asyncio
 import logging
-import signal
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
 
 import grpc
 import prometheus_client
@@ -19,22 +17,24 @@ from convlens.proto import (
     inference_pb2_grpc,
 )
 from convlens.server.access import Tokens
+from convlens.server.administration import Administration
 from convlens.server.classifier import ClassifierServicer
-from convlens.server.errors import StartError
 from convlens.server.health import Health
 from convlens.server.http import HttpPort, Probes
 from convlens.server.inference_service import InferenceServicer
 from convlens.server.interceptor import Edge
 from convlens.server.metrics import Metrics
+from convlens.server.port import open_port, warn_if_open
 from convlens.server.providers import choose_provider
+from convlens.server.ready import Ready
 from convlens.server.repository import Repository, State
 from convlens.server.settings import Settings
-from convlens.server.tls import Certificates
+from convlens.server.signals import either, stop_signals
 from convlens.server.watcher import watch
 
 logger = logging.getLogger(__name__)
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+PENDING_CALLS = 8192  # that have come in, and that the event loop has not begun to answer
 
 SERVICES = (
     classifier_pb2.DESCRIPTOR.services_by_name["Classifier"].full_name,
@@ -44,23 +44,102 @@ SERVICES = (
 )
 
 
-@dataclass(frozen=True)
-class Ready:
-    """What the server says of itself once it answers.
+class App:
+    """The parts of a process that answers requests.
 
-    Attributes:
-        address: of the gRPC server, "host:port".
-        metrics_url: of /metrics.
-        providers: what runs the models.
-        models: the names of those that are ready.
-        failed: name and reason of those that are not.
+    Args:
+        settings: of the server.
+        administration: loads and unloads models on request; None: this process alone does.
+
+    Raises:
+        StartError: a part cannot be made.
     """
 
-    address: str
-    metrics_url: str
-    providers: tuple[str, ...]
-    models: tuple[str, ...]
-    failed: tuple[tuple[str, str], ...]
+    def __init__(self, settings: Settings, administration: Administration | None = None) -> None:
+        Image.MAX_IMAGE_PIXELS = None  # the limit is ours: `Settings.max_pixels`
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.settings = settings
+        self.metrics, self.probes = Metrics(), Probes()
+        self._health = Health(self.probes)
+        provider = choose_provider(settings.provider)
+        self.repository = Repository(settings, provider, self.metrics, self._health.model_changed)
+        self._server = _make_server(settings, self._edge())
+        self._add_services(administration or self.repository)
+        self._background = [asyncio.create_task(_beat(self.probes))]
+
+    async def __aenter__(self) -> "App":
+        await self._health.starting()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._server.stop(0)
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self.repository.close()
+
+    def listen(self) -> str:
+        """Open the port; returns its address, "host:port".
+
+        Raises:
+            StartError: it is in use, or may not be used; or a certificate cannot be read.
+        """
+        return open_port(self._server, self.settings)
+
+    async def answer(self) -> None:
+        """Answer what comes in, if only that no model is ready yet."""
+        await self._server.start()
+
+    async def load(self) -> None:
+        """Load the models, and say from then on that requests may be sent.
+
+        Raises:
+            StartError: there is nothing to serve.
+        """
+        await self.repository.start()
+        await self._health.started()
+        if self.settings.watch:
+            following = watch(self.settings.models, self.repository.refresh)
+            self._background.append(asyncio.create_task(following))
+
+    async def drain(self, stop_at_once: asyncio.Event) -> None:
+        """Take nothing new, and finish what is in flight within its time."""
+        await self._health.stopping()
+        grace_seconds = self.settings.grace_seconds
+        logger.info("stopping: requests in flight have %g s to finish", grace_seconds)
+        if not await either(self._server.stop(grace_seconds), stop_at_once):
+            logger.warning("stopping at once")
+
+    def describe(self, address: str, metrics_url: str = "") -> Ready:
+        """What there is to say once the models are loaded."""
+        versions = self.repository.versions
+        ready = [version.served.model for version in versions if version.served is not None]
+        return Ready(
+            address=address,
+            metrics_url=metrics_url,
+            providers=tuple(dict.fromkeys(model.provider for model in ready)),
+            models=tuple(dict.fromkeys(model.name for model in ready)),
+            failed=tuple(
+                (str(version.file.path), version.reason)
+                for version in versions
+                if version.state is State.FAILED
+            ),
+        )
+
+    def _edge(self) -> Edge:
+        tokens = Tokens(self.settings.tokens) if self.settings.tokens else None
+        return Edge(self.metrics, tokens, self.settings.access_log)
+
+    def _add_services(self, administration: Administration) -> None:
+        window, server = self.settings.stream_window, self._server
+        classifier_pb2_grpc.add_ClassifierServicer_to_server(
+            ClassifierServicer(self.repository, window), server
+        )
+        inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
+            InferenceServicer(self.repository, administration, self.probes, window), server
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
+        reflection.enable_server_reflection(SERVICES, server)
 
 
 def run(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
@@ -73,137 +152,54 @@ def run(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
     Raises:
         StartError: the server cannot start.
     """
+    warn_if_open(settings)
+    run_loop(_serve(settings, on_ready))
+
+
+def run_loop(work: Coroutine[None, None, None]) -> None:
+    """Run an event loop until the work is done, the fastest one there is."""
     try:
         import uvloop
     except ImportError:  # not to be had on Windows
-        asyncio.run(serve(settings, on_ready))
+        asyncio.run(work)
     else:
-        uvloop.run(serve(settings, on_ready))
+        uvloop.run(work)
 
 
-async def serve(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
-    """Serve in the running event loop; see `run`."""
-    _configure_libraries()
-    stop = _stop_signals()
-    provider = choose_provider(settings.provider)
-    metrics, probes = Metrics(), Probes()
-    health = Health(probes)
-    repository = Repository(settings, provider, metrics, health.model_changed)
-    server = _make_server(settings, repository, metrics, health)
-    address = f"{settings.host}:{_bind(server, settings)}"
-    http = HttpPort(settings.host, settings.metrics_port, metrics.registry, probes)
-    background = [asyncio.create_task(_beat(probes))]
-    try:
-        await health.starting()
-        await server.start()
-        if await _either(repository.start(), stop):
-            await health.started()
-            if settings.watch:
-                background.append(asyncio.create_task(watch(settings.models, repository.refresh)))
-            on_ready(_describe(repository, address, f"{settings.host}:{http.port}"))
-            await stop.wait()
-        await health.stopping()
-        logger.info("stopping: requests in flight have %g s to finish", settings.grace_seconds)
-        stop.clear()
-        if not await _either(server.stop(settings.grace_seconds), stop):
-            logger.warning("stopping at once")
-    finally:
-        await server.stop(0)
-        for task in background:
-            task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
-        await repository.close()
-        http.close()
+async def _serve(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
+    stop = stop_signals()
+    async with App(settings) as app:
+        address = app.listen()
+        with HttpPort(
+            settings.host, settings.metrics_port, app.metrics.registry, app.probes
+        ) as http:
+            await app.answer()
+            if await either(app.load(), stop):
+                on_ready(app.describe(address, http.metrics_url))
+                await stop.wait()
+            stop.clear()
+            await app.drain(stop)
 
 
-def _configure_libraries() -> None:
-    Image.MAX_IMAGE_PIXELS = None  # the limit is ours: `Settings.max_pixels`
-    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
-
-
-def _stop_signals() -> asyncio.Event:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop
-
-
-def _make_server(
-    settings: Settings, repository: Repository, metrics: Metrics, health: Health
-) -> grpc.aio.Server:
-    tokens = Tokens.read(settings.tokens) if settings.tokens else None
-    server = grpc.aio.server(
-        interceptors=[Edge(metrics, tokens, settings.access_log)],
+def _make_server(settings: Settings, edge: Edge) -> grpc.aio.Server:
+    return grpc.aio.server(
+        interceptors=[edge],
         options=[
             ("grpc.max_receive_message_length", settings.max_message_bytes),
-            ("grpc.so_reuseport", 0),  # else a second server would share the port in silence
+            # Up to the first, gRPC refuses at random; it refuses all beyond the second.
+            ("grpc.max_metadata_size", settings.max_metadata_bytes),
+            ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
+            # Beyond these gRPC drops calls as CANCELLED, with no reason, before we see them; its
+            # own limit, 1,000, is reached in bursts that we can answer, or refuse with a reason.
+            ("grpc.server.max_pending_requests", PENDING_CALLS),
+            ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING_CALLS),
+            # Among the workers of one server alone: another would share the port in silence.
+            ("grpc.so_reuseport", int(settings.workers > 1)),
         ],
     )
-    classifier_pb2_grpc.add_ClassifierServicer_to_server(
-        ClassifierServicer(repository, settings.stream_window), server
-    )
-    inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
-        InferenceServicer(repository, health.probes, settings.stream_window), server
-    )
-    health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
-    reflection.enable_server_reflection(SERVICES, server)
-    return server
-
-
-def _bind(server: grpc.aio.Server, settings: Settings) -> int:
-    """Open the port, with TLS where there are certificates; returns its number."""
-    address = f"{settings.host}:{settings.port}"
-    certificate, key = settings.tls_cert, settings.tls_key
-    if (certificate is None) != (key is None) or (settings.tls_client_ca and not certificate):
-        raise StartError("TLS needs both --tls-cert and --tls-key")
-    try:
-        if certificate is not None and key is not None:
-            files = Certificates(certificate, key, settings.tls_client_ca)
-            return server.add_secure_port(address, files.credentials())
-        if settings.host not in LOOPBACK:
-            logger.warning(
-                "listening on %s without TLS: whoever can reach it can read what is sent%s",
-                address,
-                "" if settings.tokens else ", and anybody may call",
-            )
-        return server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise StartError(
-            f"--port {settings.port}: cannot listen on {address}: it is in use, or not allowed"
-        ) from error
 
 
 async def _beat(probes: Probes) -> None:
     while True:
         probes.beat()
         await asyncio.sleep(1.0)
-
-
-async def _either(work: Awaitable[None], stop: asyncio.Event) -> bool:
-    """Do the work unless a signal comes first; tells whether the work was done."""
-    doing = asyncio.ensure_future(work)
-    stopping = asyncio.ensure_future(stop.wait())
-    await asyncio.wait((doing, stopping), return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if doing.done():
-        doing.result()
-        return True
-    doing.cancel()
-    return False
-
-
-def _describe(repository: Repository, address: str, http: str) -> Ready:
-    versions = repository.versions
-    ready = [version.served for version in versions if version.served is not None]
-    return Ready(
-        address=address,
-        metrics_url=f"http://{http}/metrics",
-        providers=tuple(dict.fromkeys(served.model.provider for served in ready)),
-        models=tuple(dict.fromkeys(served.model.name for served in ready)),
-        failed=tuple(
-            (str(version.file.path), version.reason)
-            for version in versions
-            if version.state is State.FAILED
-        ),
-    )

@@ -3,6 +3,7 @@
 ServerError
 ├── ConfigurationError     a setting is unknown or wrong
 ├── StartError             the server cannot start: port in use, no model, no such provider
+├── ProcessGoneError       a process of the server died while another one waited for its answer
 ├── ModelLoadError         a model file is broken, or does not compute what it promises
 ├── TuningError            a model cannot be tuned, or what was found cannot be written
 ├── ModelNotFoundError     no such model or version
@@ -32,6 +33,10 @@ class ConfigurationError(ServerError):
 
 class StartError(ServerError):
     """The server cannot start."""
+
+
+class ProcessGoneError(ServerError):
+    """A process of the server died while another one waited for its answer."""
 
 
 class ModelLoadError(ServerError):
@@ -94,6 +99,7 @@ STATUS_CODES: dict[type[ServerError], grpc.StatusCode] = {
     ModelLoadError: grpc.StatusCode.FAILED_PRECONDITION,
     ModelNotFoundError: grpc.StatusCode.NOT_FOUND,
     ModelNotReadyError: grpc.StatusCode.UNAVAILABLE,
+    ProcessGoneError: grpc.StatusCode.UNAVAILABLE,
     InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
     UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
     PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,

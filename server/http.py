@@ -83,12 +83,14 @@ class HttpPort:
             raise StartError(
                 f"--metrics-port {port}: cannot listen on {host}:{port}: {error.strerror}"
             ) from error
-        self.port = self._server.server_port
+        self.metrics_url = f"http://{host}:{self._server.server_port}/metrics"
         self._thread = threading.Thread(target=self._server.serve_forever, name="http", daemon=True)
         self._thread.start()
 
-    def close(self) -> None:
-        """Stop listening."""
+    def __enter__(self) -> "HttpPort":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
 

@@ -9,6 +9,7 @@ from typing import Any
 from convlens.proto import inference_pb2 as pb
 from convlens.proto import inference_pb2_grpc as pb_grpc
 from convlens.server import inference_messages as messages
+from convlens.server.administration import Administration
 from convlens.server.contents import read_tensors, write_raw
 from convlens.server.errors import (
     InvalidRequestError,
@@ -54,12 +55,20 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
 
     Args:
         repository: the models.
+        administration: loads and unloads them.
         probes: of the server.
         stream_window: the most requests of one stream that may be in flight.
     """
 
-    def __init__(self, repository: Repository, probes: Probes, stream_window: int) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        administration: Administration,
+        probes: Probes,
+        stream_window: int,
+    ) -> None:
         self._repository = repository
+        self._administration = administration
         self._probes = probes
         self._stream_window = stream_window
 
@@ -144,14 +153,14 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         self, request: pb.RepositoryModelLoadRequest, context: Any
     ) -> pb.RepositoryModelLoadResponse:
         """Load the versions of a model that are new, have changed, or were unloaded."""
-        await self._repository.load(request.model_name)
+        await self._administration.load(request.model_name)
         return pb.RepositoryModelLoadResponse()
 
     async def RepositoryModelUnload(
         self, request: pb.RepositoryModelUnloadRequest, context: Any
     ) -> pb.RepositoryModelUnloadResponse:
         """Unload every version of a model, once what is in flight is answered."""
-        await self._repository.unload(request.model_name)
+        await self._administration.unload(request.model_name)
         return pb.RepositoryModelUnloadResponse()
 
     async def ModelInfer(

@@ -14,6 +14,7 @@ from convlens.server.access import GRANT, OPEN_SERVICES, Tokens
 from convlens.server.errors import status_code
 from convlens.server.failures import error_trailers, public_message
 from convlens.server.logs import ACCESS
+from convlens.server.malformed import all_checked, checked, tolerant
 from convlens.server.metrics import Metrics
 
 
@@ -54,19 +55,22 @@ class Edge(grpc.aio.ServerInterceptor):
         service = method.split("/")[1]
         tokens = None if service in OPEN_SERVICES else self._tokens
         edge = _MethodEdge(self._metrics, kind, method, tokens, self._access_log)
+        check = all_checked if handler.request_streaming else checked
 
         async def answer(request: Any, context: Any) -> Any:
             async with edge.call(context):
-                return await behavior(request, context)
+                return await behavior(check(request), context)
 
         async def generate(request: Any, context: Any) -> AsyncIterator[Any]:
             async with edge.call(context):
-                async for response in behavior(request, context):
+                async for response in behavior(check(request), context):
                     yield response
 
         wrapper = generate if inspect.isasyncgenfunction(behavior) else answer
         make_handler = getattr(grpc, f"{kind}_rpc_method_handler")
-        return make_handler(wrapper, handler.request_deserializer, handler.response_serializer)
+        return make_handler(
+            wrapper, tolerant(handler.request_deserializer), handler.response_serializer
+        )
 
 
 class _MethodEdge:

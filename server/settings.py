@@ -88,6 +88,9 @@ class Settings(BaseModel):
     max_message_bytes: Count = Field(
         32 * 1024 * 1024, examples=["BYTES"], description="the largest request"
     )
+    max_metadata_bytes: Count = Field(
+        16 * 1024, examples=["BYTES"], description="the largest metadata of a request"
+    )
     max_pixels: Count = Field(
         64_000_000, examples=["PIXELS"], description="the largest picture, judged on its header"
     )
@@ -96,11 +99,18 @@ class Settings(BaseModel):
         description="decode large JPEGs at a fraction of their size, resize only what is cropped: "
         "faster, with slightly different pixels",
     )
+    workers: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="processes that share the port; a supervisor replaces one that dies",
+    )
     threads: int = Field(
         0,
         ge=0,
         le=4096,
-        description="for decoding and for inference; 0: as many as there are processors",
+        description="of each worker, for decoding and for inference; 0: the processors, shared "
+        "among the workers",
     )
     tls_cert: Path | None = Field(None, examples=["FILE"], description="certificate, PEM")
     tls_key: Path | None = Field(None, examples=["FILE"], description="its key, PEM")

@@ -51,5 +51,7 @@ async def answer_stream(
             yield await task
             places.release()
         await reader
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from group
     finally:
         reader.cancel()

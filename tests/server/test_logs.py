@@ -2,13 +2,14 @@
 
 import json
 import signal
+import subprocess
 
 import grpc
 import pytest
 
 from convlens.proto import classifier_pb2 as pb
 from convlens.proto import classifier_pb2_grpc as pb_grpc
-from tests.support import DIGITS, running_server
+from tests.support import DIGITS, running_server, serve_command
 
 
 def _log_of_two_calls(*flags: str) -> list[str]:
@@ -46,3 +47,31 @@ def test_text_logs_show_the_same_as_pairs() -> None:
 
 def test_calls_are_not_logged_unless_asked() -> None:
     assert not [line for line in _log_of_two_calls() if "convlens.access" in line]
+
+
+def test_a_share_of_the_calls_is_logged() -> None:
+    with running_server("--access-log=0.5") as server:
+        with grpc.insecure_channel(server.address) as channel:
+            stub = pb_grpc.ClassifierStub(channel)
+            for _ in range(200):
+                stub.ListModels(pb.ListModelsRequest())
+        server.process.send_signal(signal.SIGTERM)
+        log = server.process.communicate(timeout=30)[1]
+    assert 50 < log.count("convlens.access") < 150  # 100; either bound is seven deviations away
+
+
+def test_a_full_disk_under_the_logs_does_not_hurt_serving() -> None:
+    flags = ("--access-log=1", "--log-format=json", "--workers=1")
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - as a shell's 2>/dev/full
+        process = subprocess.Popen(
+            serve_command(*flags), stdout=subprocess.PIPE, stderr=full, text=True
+        )
+    with process:
+        assert process.stdout is not None
+        words = process.stdout.readline().split()
+        with grpc.insecure_channel(words[words.index("on") + 1].rstrip(",")) as channel:
+            stub = pb_grpc.ClassifierStub(channel)
+            for _ in range(200):
+                assert stub.Classify(pb.ClassifyRequest(image=DIGITS[0].read_bytes())).predictions
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0

@@ -3,6 +3,8 @@
 import contextlib
 import hashlib
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -11,6 +13,8 @@ import trustme
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from convlens.client import AccessError, AsyncClient, Client, Tls, UnavailableError
+from convlens.proto import classifier_pb2 as pb
+from convlens.proto import classifier_pb2_grpc as pb_grpc
 from tests.support import grey_png, running_server, save_brightness_model
 
 WHITE = grey_png(255)
@@ -96,6 +100,32 @@ def test_a_certificate_that_is_replaced_is_used_without_a_restart(files: Files) 
             assert client.list_models()
 
 
+def test_a_certificate_that_is_broken_leaves_the_former_one(files: Files) -> None:
+    credentials = grpc.ssl_channel_credentials(files.ca_file.read_bytes())
+
+    def handshake() -> None:
+        own_connection = [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.secure_channel(server.address, credentials, own_connection) as channel:
+            assert pb_grpc.ClassifierStub(channel).ListModels(pb.ListModelsRequest()).models
+
+    with running_server(*files.flags) as server:
+        handshake()
+        for broken in (b"", b"-----BEGIN CERTIFICATE-----\nnonsense\n"):
+            files.certificate.write_bytes(broken)
+            handshake()
+            handshake()
+        files.certificate.unlink()
+        handshake()
+        files.issue()
+        handshake()
+        os.kill(server.process.pid, 15)
+        _, log = server.process.communicate(timeout=30)
+    assert log.count("TLS: not a certificate and its key") == 2
+    assert log.count(f"TLS: {files.certificate}: No such file") == 1
+    assert log.count("the former ones stay") == 3
+    assert log.count("the certificates were read again") == 1
+
+
 @pytest.mark.parametrize("flag", ["--tls-cert", "--tls-key"])
 def test_half_a_certificate_is_refused_at_start(files: Files, flag: str) -> None:
     with (
@@ -103,6 +133,13 @@ def test_half_a_certificate_is_refused_at_start(files: Files, flag: str) -> None
         running_server(flag, str(files.certificate)),
     ):
         pass
+
+
+def _wait(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.1)
 
 
 def _tokens(folder: Path) -> Path:
@@ -132,6 +169,54 @@ def test_a_token_opens_the_models_that_it_names(models: Path, tmp_path: Path) ->
                 with pytest.raises(AccessError, match=said) as caught:
                     client.list_models()
                 assert caught.value.code == "UNAUTHENTICATED"
+
+
+def test_tokens_that_change_count_without_a_restart_and_a_broken_file_changes_nothing(
+    models: Path, tmp_path: Path
+) -> None:
+    file = _tokens(tmp_path)
+    flags = ("--models", str(models), "--tokens", str(file))
+    with running_server(*flags) as server:
+
+        def opens(token: str) -> bool:
+            with Client(server.address, token=token) as client:
+                try:
+                    return bool(client.list_models())
+                except AccessError:
+                    return False
+
+        assert opens("one-model")
+        assert not opens("a-new-one")
+        digest = hashlib.sha256(b"a-new-one").hexdigest()
+        file.write_text(f'[new]\nsha256 = "{digest}"\n')
+        _wait(lambda: opens("a-new-one"))
+        assert not opens("one-model")
+        file.write_text("nonsense")
+        time.sleep(1.5)  # longer than the file is left alone
+        assert opens("a-new-one")
+        assert not opens("one-model")
+        os.kill(server.process.pid, 15)
+        _, log = server.process.communicate(timeout=30)
+    assert "1 tokens were read again" in log
+    assert log.count("not TOML") == 1
+    assert "the former tokens stay" in log
+
+
+def test_metadata_over_the_limit_is_refused_with_a_reason(models: Path) -> None:
+    metadata = (("x-long", "x" * 20_000),)
+    for flags, refused in (((), True), (("--max-metadata-bytes", "65536"), False)):
+        with (
+            running_server("--models", str(models), *flags) as server,
+            grpc.insecure_channel(server.address) as channel,
+        ):
+            list_models = pb_grpc.ClassifierStub(channel).ListModels
+            if not refused:
+                assert list_models(pb.ListModelsRequest(), metadata=metadata).models
+                continue
+            with pytest.raises(grpc.RpcError) as caught:
+                list_models(pb.ListModelsRequest(), metadata=metadata)
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "metadata" in (caught.value.details() or "")
 
 
 def test_probes_need_no_token(models: Path, tmp_path: Path) -> None:
