@@ -9,10 +9,11 @@ import pytest
 
 from convlens.client import Client
 from convlens.server.agreement import Agreement, compare
+from convlens.server.findings import Tuning
 from convlens.server.plan import Machine, Plan
 from convlens.server.providers import ModelSource
 from convlens.server.tuned_file import Planner, Tuned, tuned_key, tuned_path
-from convlens.server.tuning import Tuner, Tuning
+from convlens.server.tuning import Tuner
 from tests.support import BUNDLED, DIGITS, running_server
 
 BUDGET_SECONDS = 5.0
