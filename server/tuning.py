@@ -11,13 +11,7 @@ import numpy as np
 
 from convlens.analysis import analyze
 from convlens.analysis.errors import AnalysisError
-from convlens.server.agreement import (
-    Agreement,
-    Trial,
-    compare,
-    pictures_trial,
-    seeded_trial,
-)
+from convlens.server.agreement import Agreement, Trial, compare, pictures_trial, seeded_trial
 from convlens.server.errors import ModelLoadError, TuningError
 from convlens.server.findings import Refusal, Row, Tuning
 from convlens.server.model import Model, load_model
@@ -65,7 +59,13 @@ class _Contender:
         return {min(self.seconds), *self._sizes(PROMISING)}
 
     def _sizes(self, share: float) -> list[int]:
-        rates = {size: self.images_per_second(size) for size in self.seconds}
+        """Those that come near the fastest one, of those that were measured most often."""
+        rounds = max(map(len, self.seconds.values()))
+        rates = {
+            size: self.images_per_second(size)
+            for size, seconds in self.seconds.items()
+            if len(seconds) == rounds
+        }
         return [size for size in rates if rates[size] >= share * max(rates.values())]
 
 
@@ -115,18 +115,21 @@ class Tuner:
         if len(reference.signature.inputs) != 1 or not reference.signature.batched:
             raise TuningError("only models with one input and a batch axis can be tuned")
         trial = pictures_trial(reference, pictures) if pictures else seeded_trial(reference)
-        expected = _run_all(reference, trial.inputs)
+        try:
+            expected = _run_all(reference, trial.inputs)
+        except RUNTIME_ERRORS as error:
+            raise TuningError(f"it cannot run {trial.source}: {error}") from error
         macs = _macs(self._sources[0].path)
         peaks = self._peaks()
         contenders = list(self._look_at_all(trial, expected))
-        self._compete(contenders, trial.inputs)
+        finalists = self._compete(contenders, trial.inputs)
         rows = tuple(row for entry in contenders for row in _rows(entry, macs, peaks))
         return Tuning(
             rows=tuple(sorted(rows, key=lambda row: (str(row.file), -row.images_per_second))),
             refusals=tuple(self._refusals),
             trial=trial.source,
             peaks=peaks,
-            tuned=dict(self._write(contenders)),
+            tuned=dict(self._write(finalists)),
         )
 
     def _peaks(self) -> dict[str, float]:
@@ -185,25 +188,29 @@ class Tuner:
         fixed = model.signature.fixed_batch
         return (fixed,) if fixed is not None else BATCH_SIZES
 
-    def _compete(self, contenders: Sequence[_Contender], inputs: Array) -> None:
-        """Let the best of each file take turns until the time is over."""
+    def _compete(self, contenders: Sequence[_Contender], inputs: Array) -> list[_Contender]:
+        """Let the best of each file take turns until the time is over; returns them."""
         finalists = [
             entry
             for source in self._sources
             for entry in _best([one for one in contenders if one.source is source])
         ]
-        models = [(entry, self._load(entry.source, entry.plan)) for entry in finalists]
+        turns = [
+            (entry, entry.promising_sizes, self._load(entry.source, entry.plan))
+            for entry in finalists
+        ]
         for number in range(1, MAX_ROUNDS):
-            for entry, model in models:
+            for entry, sizes, model in turns:
                 if self._share() > 1:
-                    return
+                    return finalists
                 self._say(f"round {number}: {entry.plan.provider} {entry.plan.precision}")
-                for size in entry.promising_sizes:
+                for size in sizes:
                     entry.seconds[size].append(measure_run(model, inputs, size))
+        return finalists
 
-    def _write(self, contenders: Sequence[_Contender]) -> Iterator[tuple[Path, Tuned]]:
+    def _write(self, finalists: Sequence[_Contender]) -> Iterator[tuple[Path, Tuned]]:
         for source in self._sources:
-            own = [entry for entry in contenders if entry.source is source]
+            own = [entry for entry in finalists if entry.source is source]
             if not own:
                 continue
             fastest = max(own, key=lambda entry: entry.images_per_second(entry.best_size))
