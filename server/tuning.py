@@ -160,7 +160,7 @@ class Tuner:
     def _look_at_all(self, trial: Trial, expected: Sequence[Array]) -> Iterator[_Contender]:
         ways = [(source, plan) for source in self._sources for plan in self._plans()]
         for number, (source, plan) in enumerate(ways):
-            if number > 0 and self._share() > 0.7:  # the rest belongs to the finals
+            if number > 0 and self._share() > 0.5:  # the rest belongs to the finals
                 self._refuse(source, plan, "there was no time: give a larger --budget")
                 continue
             self._say(f"{source.path.name}: {plan.provider} {plan.precision}")
@@ -180,7 +180,7 @@ class Tuner:
             entry = _Contender(source, plan, model.precision, agreement, {})
             for size in self._batch_sizes(model):
                 entry.seconds[size] = [measure_run(model, trial.inputs, size)]
-                if entry.seconds[size][0] > self._budget_seconds / 40:
+                if entry.seconds[size][0] > self._budget_seconds / 100:
                     break  # larger ones would eat the budget up
             yield entry
 
@@ -201,7 +201,7 @@ class Tuner:
         ]
         for number in range(1, MAX_ROUNDS):
             for entry, sizes, model in turns:
-                if self._share() > 1:
+                if number > 1 and self._share() > 1:  # one turn each, or nothing is compared
                     return finalists
                 self._say(f"round {number}: {entry.plan.provider} {entry.plan.precision}")
                 for size in sizes:
