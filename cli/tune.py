@@ -19,10 +19,11 @@ from convlens.cli.output import write, write_text
 from convlens.server.agreement import MIN_TOP1_AGREEMENT
 from convlens.server.configuration import configure
 from convlens.server.errors import ServerError
+from convlens.server.findings import Row, Tuning
 from convlens.server.model import REDUCED_TOLERANCE
 from convlens.server.plan import Machine, Plan
 from convlens.server.processors import processor_count
-from convlens.server.tuning import OnProgress, Row, Tuner, Tuning
+from convlens.server.tuning import OnProgress, Tuner
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

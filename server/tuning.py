@@ -11,14 +11,9 @@ import numpy as np
 
 from convlens.analysis import analyze
 from convlens.analysis.errors import AnalysisError
-from convlens.server.agreement import (
-    Agreement,
-    Trial,
-    compare,
-    pictures_trial,
-    seeded_trial,
-)
+from convlens.server.agreement import Agreement, Trial, compare, pictures_trial, seeded_trial
 from convlens.server.errors import ModelLoadError, TuningError
+from convlens.server.findings import Refusal, Row, Tuning
 from convlens.server.model import Model, load_model
 from convlens.server.peak import measure_peak
 from convlens.server.plan import Machine, Plan
@@ -38,58 +33,6 @@ PROMISING = 0.8
 FAILURES: tuple[type[Exception], ...] = (ModelLoadError, *RUNTIME_ERRORS)
 
 OnProgress = Callable[[float, str], None]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One way to run a model, measured.
-
-    Attributes:
-        file: of the model.
-        plan: its `max_batch_size` is the size of the batches that were run.
-        images_per_second: of all instances together, the median of the rounds.
-        batch_seconds: of one run while the other instances run too, likewise.
-        fraction_of_peak: of the rate at which the machine multiplies matrices in that precision;
-            None where that was not measured, as for int8.
-        agreement: with fp32 on the CPU.
-        rounds: how often it was measured.
-    """
-
-    file: Path
-    plan: Plan
-    images_per_second: float
-    batch_seconds: float
-    fraction_of_peak: float | None
-    agreement: Agreement
-    rounds: int
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A way to run a model that is out, or could not be looked at, and why."""
-
-    file: Path
-    plan: Plan
-    reason: str
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """What was found out.
-
-    Attributes:
-        rows: by file, then the fastest first.
-        refusals: what is not among the rows.
-        trial: what the agreement was measured on.
-        peaks: floating-point operations a second, by precision.
-        tuned: for each file, the plans that were the best and were written beside it.
-    """
-
-    rows: tuple[Row, ...]
-    refusals: tuple[Refusal, ...]
-    trial: str
-    peaks: Mapping[str, float]
-    tuned: Mapping[Path, Tuned]
 
 
 @dataclass
@@ -116,7 +59,13 @@ class _Contender:
         return {min(self.seconds), *self._sizes(PROMISING)}
 
     def _sizes(self, share: float) -> list[int]:
-        rates = {size: self.images_per_second(size) for size in self.seconds}
+        """Those that come near the fastest one, of those that were measured most often."""
+        rounds = max(map(len, self.seconds.values()))
+        rates = {
+            size: self.images_per_second(size)
+            for size, seconds in self.seconds.items()
+            if len(seconds) == rounds
+        }
         return [size for size in rates if rates[size] >= share * max(rates.values())]
 
 
@@ -166,18 +115,21 @@ class Tuner:
         if len(reference.signature.inputs) != 1 or not reference.signature.batched:
             raise TuningError("only models with one input and a batch axis can be tuned")
         trial = pictures_trial(reference, pictures) if pictures else seeded_trial(reference)
-        expected = _run_all(reference, trial.inputs)
+        try:
+            expected = _run_all(reference, trial.inputs)
+        except RUNTIME_ERRORS as error:
+            raise TuningError(f"it cannot run {trial.source}: {error}") from error
         macs = _macs(self._sources[0].path)
         peaks = self._peaks()
         contenders = list(self._look_at_all(trial, expected))
-        self._compete(contenders, trial.inputs)
+        finalists = self._compete(contenders, trial.inputs)
         rows = tuple(row for entry in contenders for row in _rows(entry, macs, peaks))
         return Tuning(
             rows=tuple(sorted(rows, key=lambda row: (str(row.file), -row.images_per_second))),
             refusals=tuple(self._refusals),
             trial=trial.source,
             peaks=peaks,
-            tuned=dict(self._write(contenders)),
+            tuned=dict(self._write(finalists)),
         )
 
     def _peaks(self) -> dict[str, float]:
@@ -208,7 +160,7 @@ class Tuner:
     def _look_at_all(self, trial: Trial, expected: Sequence[Array]) -> Iterator[_Contender]:
         ways = [(source, plan) for source in self._sources for plan in self._plans()]
         for number, (source, plan) in enumerate(ways):
-            if number > 0 and self._share() > 0.7:  # the rest belongs to the finals
+            if number > 0 and self._share() > 0.5:  # the rest belongs to the finals
                 self._refuse(source, plan, "there was no time: give a larger --budget")
                 continue
             self._say(f"{source.path.name}: {plan.provider} {plan.precision}")
@@ -228,7 +180,7 @@ class Tuner:
             entry = _Contender(source, plan, model.precision, agreement, {})
             for size in self._batch_sizes(model):
                 entry.seconds[size] = [measure_run(model, trial.inputs, size)]
-                if entry.seconds[size][0] > self._budget_seconds / 40:
+                if entry.seconds[size][0] > self._budget_seconds / 100:
                     break  # larger ones would eat the budget up
             yield entry
 
@@ -236,25 +188,29 @@ class Tuner:
         fixed = model.signature.fixed_batch
         return (fixed,) if fixed is not None else BATCH_SIZES
 
-    def _compete(self, contenders: Sequence[_Contender], inputs: Array) -> None:
-        """Let the best of each file take turns until the time is over."""
+    def _compete(self, contenders: Sequence[_Contender], inputs: Array) -> list[_Contender]:
+        """Let the best of each file take turns until the time is over; returns them."""
         finalists = [
             entry
             for source in self._sources
             for entry in _best([one for one in contenders if one.source is source])
         ]
-        models = [(entry, self._load(entry.source, entry.plan)) for entry in finalists]
+        turns = [
+            (entry, entry.promising_sizes, self._load(entry.source, entry.plan))
+            for entry in finalists
+        ]
         for number in range(1, MAX_ROUNDS):
-            for entry, model in models:
-                if self._share() > 1:
-                    return
+            for entry, sizes, model in turns:
+                if number > 1 and self._share() > 1:  # one turn each, or nothing is compared
+                    return finalists
                 self._say(f"round {number}: {entry.plan.provider} {entry.plan.precision}")
-                for size in entry.promising_sizes:
+                for size in sizes:
                     entry.seconds[size].append(measure_run(model, inputs, size))
+        return finalists
 
-    def _write(self, contenders: Sequence[_Contender]) -> Iterator[tuple[Path, Tuned]]:
+    def _write(self, finalists: Sequence[_Contender]) -> Iterator[tuple[Path, Tuned]]:
         for source in self._sources:
-            own = [entry for entry in contenders if entry.source is source]
+            own = [entry for entry in finalists if entry.source is source]
             if not own:
                 continue
             fastest = max(own, key=lambda entry: entry.images_per_second(entry.best_size))
