@@ -47,6 +47,17 @@ def seconds(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, is {text!r}")
+    return value
+
+
 def picture_size(text: str) -> tuple[int, int]:
     """HxW, height and width of a picture."""
     match = re.fullmatch(r"([1-9]\d{0,8})x([1-9]\d{0,8})", text)

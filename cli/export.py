@@ -1,22 +1,26 @@
 """`convlens export`: a PyTorch network becomes a self-describing ONNX file."""
 
 import argparse
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import Progress, TaskID
-
-from convlens.cli.arguments import positive
+from convlens.cli.arguments import positive, share
 from convlens.cli.errors import CommandError, UsageError
+from convlens.cli.exporting import (
+    Fact,
+    by,
+    exporting,
+    parity_fact,
+    print_facts,
+    progress_bar,
+    reported_progress,
+    written_fact,
+)
 
 if TYPE_CHECKING:
     from convlens.export import Agreement, ExportResult, GraphOptions, PrecisionOptions
-    from convlens.export.architecture import Progress as OnProgress
     from convlens.export.zoo import Outcome
 
 
@@ -34,8 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         default="default",
-        metavar="default|random|FILE",
-        help="trained or random weights, or a file of your own: .pth, .pt, .safetensors (default)",
+        metavar="default|random|NAME|FILE",
+        help="trained or random weights, published ones by their name (see --list), or a file of "
+        "your own: .pth, .pt, .safetensors (default)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of initialisation and training (0)"
@@ -66,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--min-agreement",
-        type=_share,
+        type=share,
         metavar="SHARE",
         help="of pictures that fp16 or int8 must classify as fp32 does, or no file (default: 0.99)",
     )
@@ -100,28 +105,21 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _export_one(arguments: argparse.Namespace) -> None:
     # Importing torch takes seconds, which `--help` need not wait for.
-    from convlens.export import ExportError, UnknownArchitectureError, export_model
+    from convlens.export import export_model
 
     precision = _precision_options(arguments)
-    # A network of the user's own lies where they are, as for `python -m`.
-    sys.path.insert(0, str(Path.cwd()))
     output = arguments.output or Path(f"{arguments.name.rpartition(':')[2]}.onnx")
-    try:
-        with _training_bar() as progress:
-            result = export_model(
-                arguments.name,
-                output,
-                weights=arguments.weights,
-                seed=arguments.seed,
-                image_size=arguments.image_size,
-                options=_graph_options(arguments),
-                precision=precision,
-                progress=progress,
-            )
-    except UnknownArchitectureError as error:
-        raise UsageError(str(error)) from error
-    except ExportError as error:
-        raise CommandError(str(error)) from error
+    with exporting(), reported_progress() as report:
+        result = export_model(
+            arguments.name,
+            output,
+            weights=arguments.weights,
+            seed=arguments.seed,
+            image_size=arguments.image_size,
+            options=_graph_options(arguments),
+            precision=precision,
+            progress=partial(report, "training"),
+        )
     _print_result(result)
 
 
@@ -142,20 +140,17 @@ def _export_all(arguments: argparse.Namespace) -> int:
         raise CommandError(f"cannot make the folder {folder}: {error.strerror}") from error
     request = ZooRequest(folder, arguments.weights, arguments.seed, _graph_options(arguments))
     failed = 0
-    with _bar() as bar:
+    with progress_bar() as bar:
         task = bar.add_task("", total=len(ARCHITECTURES))
-        started = partial(_describe_task, bar, task)
-        for outcome in export_all(ARCHITECTURES, request, started):
+        for outcome in export_all(
+            ARCHITECTURES, request, lambda name: bar.update(task, description=name)
+        ):
             bar.advance(task)
             bar.console.print(_outcome_line(outcome), highlight=False, soft_wrap=True)
             failed += outcome.failure is not None
     if failed:
         raise CommandError(f"{failed} of {len(ARCHITECTURES)} architectures failed")
     return 0
-
-
-def _describe_task(bar: Progress, task: TaskID, name: str) -> None:
-    bar.update(task, description=name)
 
 
 def _outcome_line(outcome: "Outcome") -> str:
@@ -203,14 +198,14 @@ def _print_architectures() -> None:
     from convlens.export import ARCHITECTURES
 
     rows = [
-        ("NAME", "FAMILY", "PARAMETERS", "MACS", "INPUT", "DEFAULT WEIGHTS"),
+        ("NAME", "FAMILY", "PARAMETERS", "MACS", "INPUT", "WEIGHTS, THE DEFAULT FIRST"),
         *(
             (
                 architecture.name,
                 architecture.family,
                 f"{architecture.cost.parameters:,}",
                 f"{architecture.cost.macs / 1e6:,.1f} M",
-                _by(architecture.input_shape),
+                by(architecture.input_shape),
                 architecture.default_weights.summary,
             )
             for architecture in ARCHITECTURES.values()
@@ -226,34 +221,24 @@ def _print_architectures() -> None:
 
 
 def _print_result(result: "ExportResult") -> None:
-    parity = result.parity
-    *others, last = map(str, parity.batch_sizes)
-    batch_sizes = f"{', '.join(others)} and {last}"
-    print(f"weights  {_describe(result.card.weights)}")
-    print(
-        f"parity   at most {parity.max_relative:.1e} of the outputs' spread away from PyTorch, "
-        f"at batch sizes {batch_sizes} (limit {parity.limit:.0e})"
-    )
+    facts = [("weights", _describe(result.card.weights)), parity_fact(result.parity)]
     if result.agreement is not None:
-        _print_agreement(result.card.precision, result.agreement)
-    print(
-        f"graph    {result.nodes} nodes of the {result.nodes_before} that PyTorch's exporter wrote"
-    )
-    print(
-        f"written  {result.path}: {result.file_bytes:,} bytes, {result.parameters:,} parameters, "
-        f"input {_by(result.input_shape)}"
-    )
+        facts += _agreement_facts(result.card.precision, result.agreement)
+    exported = f"{result.nodes} nodes of the {result.nodes_before} that PyTorch's exporter wrote"
+    print_facts((*facts, ("graph", exported), written_fact(result)))
 
 
-def _print_agreement(precision: str, agreement: "Agreement") -> None:
-    print(
-        f"{precision}     the same class first as fp32 on {agreement.top1_agreement:.1%} of "
-        f"{agreement.pictures} pictures ({agreement.source}); outputs at most "
-        f"{agreement.max_relative:.1e} of their spread away; {agreement.bytes:,} bytes instead of "
-        f"{agreement.fp32_bytes:,}"
-    )
-    kept = ", ".join(agreement.kept_fp32) or "nothing"
-    print(f"in fp32  {kept}")
+def _agreement_facts(precision: str, agreement: "Agreement") -> list[Fact]:
+    return [
+        (
+            precision,
+            f"the same class first as fp32 on {agreement.top1_agreement:.1%} of "
+            f"{agreement.pictures} pictures ({agreement.source}); outputs at most "
+            f"{agreement.max_relative:.1e} of their spread away; {agreement.bytes:,} bytes "
+            f"instead of {agreement.fp32_bytes:,}",
+        ),
+        ("in fp32", ", ".join(agreement.kept_fp32) or "nothing"),
+    ]
 
 
 def _describe(weights: Mapping[str, Any]) -> str:
@@ -263,29 +248,3 @@ def _describe(weights: Mapping[str, Any]) -> str:
     accuracy = weights.get("accuracy", {})
     stated = "".join(f", {name.replace('_', ' ')} {value:.2%}" for name, value in accuracy.items())
     return f"{weights['origin']}: {source}{stated}"
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, is {text!r}")
-    return value
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
-
-
-def _bar() -> Progress:
-    console = Console(stderr=True)
-    return Progress(console=console, transient=True, disable=not console.is_terminal)
-
-
-@contextmanager
-def _training_bar() -> Iterator["OnProgress"]:
-    with _bar() as bar:
-        task = bar.add_task("training", total=None, visible=False)
-        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)

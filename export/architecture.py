@@ -1,7 +1,7 @@
 """A network that can be exported, with all that its file will say of it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -32,6 +32,19 @@ class DefaultWeights:
 
 
 @dataclass(frozen=True)
+class PublishedWeights:
+    """Weights that are asked for by the name that their publisher gave them.
+
+    Attributes:
+        weights: how the network gets them.
+        preprocessing: how a picture becomes the input of a network that has them.
+    """
+
+    weights: DefaultWeights
+    preprocessing: Preprocessing
+
+
+@dataclass(frozen=True)
 class Cost:
     """What one picture costs a network.
 
@@ -56,6 +69,7 @@ class Architecture:
         labels: of its classes, by index; empty where nobody has named them.
         default_weights: where its weights come from unless the user says otherwise.
         published_cost: at its own image size, where its authors state it.
+        published_weights: by their names, the default ones included.
     """
 
     name: str
@@ -65,6 +79,7 @@ class Architecture:
     labels: tuple[str, ...]
     default_weights: DefaultWeights
     published_cost: Cost | None = None
+    published_weights: Mapping[str, PublishedWeights] = field(default_factory=dict)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -97,6 +112,17 @@ class Architecture:
         return Cost(
             parameters=sum(parameter.numel() for parameter in network.parameters()),
             macs=counter.get_total_flops() // 2,
+        )
+
+    def with_published_weights(self, name: str) -> "Architecture":
+        """The same architecture with other weights as its default, and their preprocessing.
+
+        Args:
+            name: one of `published_weights`.
+        """
+        published = self.published_weights[name]
+        return replace(
+            self, default_weights=published.weights, preprocessing=published.preprocessing
         )
 
     def at_image_size(self, size: int) -> "Architecture":

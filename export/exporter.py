@@ -85,8 +85,8 @@ def export_model(
     Args:
         name: one of `ARCHITECTURES`, or `package.module:function` of the user's own.
         path: of the file; one that exists is replaced once the new one is complete and proven.
-        weights: "default", "random", or the path of a state dict that `torch.save` or safetensors
-            wrote.
+        weights: "default", "random", the name of weights that are published for the architecture,
+            or the path of a state dict that `torch.save` or safetensors wrote.
         seed: of the initialisation, and of the training where there is one.
         image_size: height and width of the input in pixels; the architecture's own if None.
         options: what the graph is to be like.
@@ -103,6 +103,8 @@ def export_model(
         WriteError: the file cannot be written.
     """
     architecture = find_architecture(name)
+    if weights in architecture.published_weights:
+        architecture, weights = architecture.with_published_weights(weights), DEFAULT
     if image_size is not None:
         architecture = architecture.at_image_size(image_size)
     require_writable(path)

@@ -1,7 +1,7 @@
 """Pictures to try a network on where the user has given none: pieces of two real photographs."""
 
 from collections.abc import Iterator
-from itertools import cycle
+from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,11 @@ from PIL import Image
 from sklearn import datasets
 
 _SMALLEST_PIECE = 0.3  # of a photograph's side
+_SMALLEST_CUT = 0.4  # of the largest piece of the wanted proportions
 
 
 def pieces(count: int, color: str, size: tuple[int, int], seed: int) -> Iterator[Image.Image]:
-    """Cut pieces of random place, size and orientation out of scikit-learn's two photographs.
+    """Cut pieces of random place, size, proportions and orientation out of two photographs.
 
     Args:
         count: how many.
@@ -22,18 +23,37 @@ def pieces(count: int, color: str, size: tuple[int, int], seed: int) -> Iterator
         seed: of the cuts.
     """
     rng = np.random.default_rng(seed)
+    for photograph in _photographs(count, color):
+        yield _cut(photograph, rng.uniform(_SMALLEST_PIECE, 1.0, 2) * photograph.size, size, rng)
+
+
+def undistorted_pieces(
+    count: int, color: str, size: tuple[int, int], seed: int
+) -> Iterator[Image.Image]:
+    """Likewise, but in the proportions of the size that they are resized to."""
+    rng = np.random.default_rng(seed)
+    wanted = np.array(size[::-1])
+    for photograph in _photographs(count, color):
+        largest = wanted * np.min(photograph.size / wanted)
+        yield _cut(photograph, rng.uniform(_SMALLEST_CUT, 1.0) * largest, size, rng)
+
+
+def _photographs(count: int, color: str) -> Iterator[Image.Image]:
     photographs: Any = datasets.load_sample_images().images
-    for _, photograph in zip(range(count), cycle(photographs), strict=False):
-        picture = Image.fromarray(photograph).convert(color)
-        height, width = size
-        sides = rng.uniform(_SMALLEST_PIECE, 1.0, 2) * picture.size
-        left, top = rng.uniform(0.0, 1.0, 2) * (picture.size - sides)
-        piece = picture.resize(
-            (width, height),
-            Image.Resampling.BILINEAR,
-            box=(left, top, left + sides[0], top + sides[1]),
-        )
-        yield piece.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else piece
+    for photograph in islice(cycle(photographs), count):
+        yield Image.fromarray(photograph).convert(color)
+
+
+def _cut(
+    photograph: Image.Image,
+    sides: NDArray[np.float64],
+    size: tuple[int, int],
+    rng: np.random.Generator,
+) -> Image.Image:
+    left, top = rng.uniform(0.0, 1.0, 2) * (photograph.size - sides)
+    box = (left, top, left + sides[0], top + sides[1])
+    piece = photograph.resize(size[::-1], Image.Resampling.BILINEAR, box=box)
+    return piece.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else piece
 
 
 def photograph_input(batch_size: int, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:

@@ -16,13 +16,14 @@ from convlens.analysis.card import Golden, Preprocessing, golden_input, relative
 from convlens.export.errors import PrecisionError
 from convlens.export.half import to_fp16
 from convlens.export.parity import GOLDEN_BATCH, GOLDEN_SEED, golden_of, open_session, run
-from convlens.export.quantisation import outer_layers, to_int8
+from convlens.export.quantisation import Quantiser
 from convlens.export.trial_pictures import trial_pictures
 
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 DEFAULT_MIN_AGREEMENT = 0.99
 _BATCH_SIZE = 8
+_MOST_KEPT = 0.5  # of the layers: with more of them in fp32, a file is hardly an int8 one
 # Of the outputs' spread: rounding to fewer bits turns another order of additions into larger steps.
 _GOLDEN_TOLERANCES = {"fp16": 1e-2, "int8": 2e-2}
 
@@ -95,7 +96,8 @@ def reduce_precision(
 ) -> Reduced:
     """Convert a model to fewer bits and compare it with what it was.
 
-    Where int8 agrees too seldom, its first layer, and then also its last, is kept in fp32.
+    Where int8 agrees too seldom, the first layers, whose errors go the longest way and whose
+    weights are few, are kept in fp32: one, then two, then four and so on, up to half of them all.
 
     Args:
         model: in fp32; left as it is.
@@ -147,9 +149,13 @@ def _candidates(
     if precision == "fp16":
         yield to_fp16(model)
         return
-    first, last = outer_layers(model)
-    for kept in dict.fromkeys(((), (first,), (first, last))):
-        yield to_int8(model, calibration, kept), kept
+    quantiser = Quantiser(model, calibration)
+    layers = quantiser.layers
+    counts = [0, *(2**power for power in range(len(layers).bit_length()))]
+    for count in counts:
+        if count <= _MOST_KEPT * len(layers):
+            kept = layers[:count]
+            yield quantiser.quantised(kept), kept
 
 
 def _golden(model: onnx.ModelProto, input_shape: tuple[int, ...], precision: Precision) -> Golden:

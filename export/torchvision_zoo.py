@@ -1,5 +1,6 @@
 """Torchvision's registry: its classifiers, its published weights, and what it says of them."""
 
+import math
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -9,7 +10,13 @@ import torchvision
 from torch import nn
 
 from convlens.analysis.card import Preprocessing
-from convlens.export.architecture import Architecture, Cost, DefaultWeights, Progress
+from convlens.export.architecture import (
+    Architecture,
+    Cost,
+    DefaultWeights,
+    Progress,
+    PublishedWeights,
+)
 from convlens.export.errors import WeightsError
 from convlens.export.state_dict import load_exactly
 
@@ -39,11 +46,46 @@ def torchvision_architectures() -> tuple[Architecture, ...]:
 
 def imagenet_labels() -> tuple[str, ...]:
     """The names of ImageNet's thousand classes."""
-    return tuple(_published("resnet18").meta["categories"])
+    return tuple(_default("resnet18").meta["categories"])
 
 
-def load_published_weights(name: str, network: nn.Module) -> Mapping[str, Any]:
-    """Fill `network` with torchvision's published weights, from its cache or from the net.
+def _architecture(name: str, family: str) -> Architecture:
+    default, published = _default(name), _classifying(name)
+    names = ", ".join([default.name, *(one.name for one in published if one is not default)])
+    return Architecture(
+        name=name,
+        family=family,
+        build=torchvision.models.get_model_builder(name),
+        preprocessing=_preprocessing(default),
+        labels=tuple(default.meta["categories"]),
+        default_weights=_loadable(default, f"torchvision's {names}"),
+        published_cost=Cost(
+            parameters=default.meta["num_params"], macs=round(default.meta["_ops"] * 1e9)
+        ),
+        published_weights={
+            one.name: PublishedWeights(
+                _loadable(one, f"torchvision's {one.name}"), _preprocessing(one)
+            )
+            for one in published
+        },
+    )
+
+
+def _classifying(name: str) -> list[Any]:
+    """Less those whose last layers are a placeholder, for which no accuracy is stated."""
+    published = torchvision.models.get_model_weights(name)
+    return [one for one in published if not math.isnan(one.meta["_metrics"][_DATASET]["acc@1"])]
+
+
+def _loadable(weights: Any, summary: str) -> DefaultWeights:
+    def load(network: nn.Module, _seed: int, _progress: Progress) -> Mapping[str, Any]:
+        return _load(weights, network)
+
+    return DefaultWeights(summary, load, pretrained=True)
+
+
+def _load(weights: Any, network: nn.Module) -> Mapping[str, Any]:
+    """Fill `network` with published weights, from torchvision's cache or from the net.
 
     Returns:
         What the model card says of the weights, the accuracy that torchvision states included.
@@ -51,7 +93,6 @@ def load_published_weights(name: str, network: nn.Module) -> Mapping[str, Any]:
     Raises:
         WeightsError: they are neither cached nor to be downloaded, or damaged.
     """
-    weights = _published(name)
     try:
         # The loader announces each download, on stdout or stderr by its release: stdout is for
         # results, and on stderr a failure has one line to itself.
@@ -73,25 +114,6 @@ def load_published_weights(name: str, network: nn.Module) -> Mapping[str, Any]:
         },
         "source": f"torchvision {weights}",
     }
-
-
-def _architecture(name: str, family: str) -> Architecture:
-    weights = _published(name)
-
-    def load(network: nn.Module, _seed: int, _progress: Progress) -> Mapping[str, Any]:
-        return load_published_weights(name, network)
-
-    return Architecture(
-        name=name,
-        family=family,
-        build=torchvision.models.get_model_builder(name),
-        preprocessing=_preprocessing(weights),
-        labels=tuple(weights.meta["categories"]),
-        default_weights=DefaultWeights(f"torchvision's {weights.name}", load, pretrained=True),
-        published_cost=Cost(
-            parameters=weights.meta["num_params"], macs=round(weights.meta["_ops"] * 1e9)
-        ),
-    )
 
 
 def _preprocessing(weights: Any) -> Preprocessing:
@@ -117,12 +139,12 @@ def _classifiers() -> list[str]:
 
 
 def _in_order_of_size(names: list[str]) -> list[str]:
-    return sorted(names, key=lambda name: _published(name).meta["num_params"])
+    return sorted(names, key=lambda name: _default(name).meta["num_params"])
 
 
 def _family_prefix(name: str) -> str | None:
     return next((prefix for prefix in _FAMILIES if name.startswith(prefix)), None)
 
 
-def _published(name: str) -> Any:
+def _default(name: str) -> Any:
     return torchvision.models.get_model_weights(name).DEFAULT

@@ -13,7 +13,7 @@ from torchvision.transforms.functional import center_crop, resize
 from convlens.analysis.card import Preprocessing
 from convlens.export import digits
 from convlens.export.errors import PrecisionError
-from convlens.export.photographs import photograph_input, pieces
+from convlens.export.photographs import photograph_input, undistorted_pieces
 
 _SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _CALIBRATION = 64
@@ -65,8 +65,8 @@ def trial_pictures(
             photograph_input(_COMPARED, input_shape, _COMPARED_SEED),
             source,
         )
-    calibration = pieces(_CALIBRATION, how.color, how.size, _CALIBRATION_SEED)
-    compared = pieces(_COMPARED, how.color, how.size, _COMPARED_SEED)
+    calibration = undistorted_pieces(_CALIBRATION, how.color, how.size, _CALIBRATION_SEED)
+    compared = undistorted_pieces(_COMPARED, how.color, how.size, _COMPARED_SEED)
     return TrialPictures(_inputs(calibration, how), _inputs(compared, how), source)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from convlens.export.architecture import Architecture, Progress
+from convlens.export.errors import WeightsError
 from convlens.export.random_weights import scale_to_pictures
 from convlens.export.state_dict import load_exactly, read_state_dict
 
@@ -52,6 +53,7 @@ def with_weights(
         scale_to_pictures(network, architecture.input_shape, seed)
         provenance = {"origin": "random", "seed": seed}
     else:
+        _require_file(architecture, weights)
         provenance = _load_file(network, Path(weights))
     return WeightedNetwork(network.eval(), provenance)
 
@@ -61,6 +63,14 @@ def build(architecture: Architecture, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return architecture.build().eval()
+
+
+def _require_file(architecture: Architecture, weights: str) -> None:
+    if not Path(weights).exists():
+        names = ", ".join((DEFAULT, RANDOM, *architecture.published_weights))
+        raise WeightsError(
+            f"there is no file {weights}, and by name {architecture.name} has the weights {names}"
+        )
 
 
 def _load_file(network: nn.Module, path: Path) -> Mapping[str, Any]:

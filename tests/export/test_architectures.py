@@ -80,6 +80,21 @@ def test_resnet18_is_preprocessed_as_torchvision_says() -> None:
     assert preprocessing.mean == (0.485, 0.456, 0.406)
 
 
+@pytest.mark.parametrize(
+    ("name", "weights", "resize", "interpolation"),
+    [
+        ("resnet50", "IMAGENET1K_V1", 256, "bilinear"),
+        ("resnet50", "IMAGENET1K_V2", 232, "bilinear"),
+        ("efficientnet_b1", "IMAGENET1K_V1", 256, "bicubic"),
+    ],
+)
+def test_published_weights_bring_their_own_preprocessing(
+    name: str, weights: str, resize: int, interpolation: str
+) -> None:
+    preprocessing = find_architecture(name).with_published_weights(weights).preprocessing
+    assert (preprocessing.resize, preprocessing.interpolation) == (resize, interpolation)
+
+
 def test_another_image_size_keeps_the_share_that_is_cropped_away() -> None:
     preprocessing = find_architecture("resnet18").at_image_size(448).preprocessing
     assert (preprocessing.resize, preprocessing.crop) == (512, (448, 448))

@@ -63,9 +63,11 @@ def test_a_long_list_of_keys_is_cut(tmp_path: Path) -> None:
         _load(_save(tmp_path / "empty.pth", {}))
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"cannot read .*none\.pth: No such file"):
+def test_a_missing_file_is_named_beside_the_names_that_there_are(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"no file .*none\.pth, .* weights default, random$"):
         _load(tmp_path / "none.pth")
+    with pytest.raises(WeightsError, match=r"resnet50 has .*, IMAGENET1K_V1, IMAGENET1K_V2$"):
+        with_weights(find_architecture("resnet50"), "IMAGENET1K_V9", 0, lambda _done, _total: None)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 truncated", b"plain text"])
