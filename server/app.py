@@ -26,10 +26,11 @@ from convlens.server.http import HttpPort, Probes
 from convlens.server.inference_service import InferenceServicer
 from convlens.server.interceptor import Edge
 from convlens.server.metrics import Metrics
-from convlens.server.repository import Repository, State
+from convlens.server.repository import Repository
 from convlens.server.session import choose_provider
 from convlens.server.settings import Settings
 from convlens.server.tls import Certificates
+from convlens.server.version import State
 from convlens.server.watcher import watch
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Ready:
         address: of the gRPC server, "host:port".
         metrics_url: of /metrics.
         provider: what runs the models.
-        models: the names of those that are ready.
+        models: the names of those that can be asked.
         failed: name and reason of those that are not.
     """
 
@@ -195,7 +196,7 @@ async def _either(work: Awaitable[None], stop: asyncio.Event) -> bool:
 
 def _describe(repository: Repository, address: str, http: str, provider: str) -> Ready:
     versions = repository.versions
-    ready = [version.file.name for version in versions if version.state is State.READY]
+    ready = [version.file.name for version in versions if version.can_be_asked]
     return Ready(
         address=address,
         metrics_url=f"http://{http}/metrics",

@@ -1,71 +1,52 @@
 """The models that the server knows: loaded, replaced and unloaded while requests are answered."""
 
 import asyncio
-import enum
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TypeVar
 
 from convlens.server.access import GRANT
+from convlens.server.catalogue import Catalogue
 from convlens.server.errors import (
-    InvalidRequestError,
     ModelLoadError,
     ModelNotFoundError,
     ModelNotReadyError,
     ModelRetiredError,
+    OverloadedError,
     StartError,
 )
+from convlens.server.memory import give_back_memory, session_bytes
 from convlens.server.metrics import Metrics
 from convlens.server.model import Model, load_model
 from convlens.server.model_files import ModelFile, find_model_files
 from convlens.server.processors import processor_count
+from convlens.server.repository_metrics import RepositoryMetrics
+from convlens.server.residency import Residency
 from convlens.server.served_model import ServedModel
 from convlens.server.settings import Settings
+from convlens.server.version import State, Version
 
 logger = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
-
-class State(enum.Enum):
-    """Where a version of a model is in its life."""
-
-    LOADING = "loading"
-    READY = "ready"
-    FAILED = "failed"
-    UNLOADING = "unloading"
-
-
-@dataclass
-class Version:
-    """One version of a model, whether or not it can be served.
-
-    Attributes:
-        file: that was loaded last, or that could not be.
-        state: changes as files come and go.
-        reason: why it is not ready, or why its newest file is not the one that answers.
-        served: what answers requests, once there is such a thing.
-    """
-
-    file: ModelFile
-    state: State = State.LOADING
-    reason: str = "it is being loaded"
-    served: ServedModel | None = None
+NOT_LOADED = "it is loaded when it is asked for"
 
 
 class Repository:
-    """Holds every version of every model, and hands out those that are ready.
+    """Holds every version of every model, and hands out those that can be asked.
 
     A file that has changed is loaded and checked beside the old one, then takes its place; what is
     in flight finishes on the version on which it started. A broken file leaves the old one serving.
+    With a memory budget a model is loaded when it is first asked for; see `Residency`.
 
     Args:
         settings: of the server.
         provider: what runs the models: "cpu" or "cuda".
         metrics: of the server.
-        on_change: is told a model's name and whether any of its versions is ready.
+        on_change: is told a model's name and whether any of its versions can be asked.
     """
 
     def __init__(
@@ -78,26 +59,29 @@ class Repository:
         self._settings = settings
         self._provider = provider
         self._metrics = metrics
+        self._own_metrics = RepositoryMetrics(metrics.registry)
         self._on_change = on_change
         self._threads = settings.threads or processor_count()
         self._decoders = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
-        self._versions: dict[tuple[str, str], Version] = {}
+        self._catalogue = Catalogue(settings.aliases, settings.default_model, settings.candidates)
+        self._lazy = bool(settings.memory_budget)
+        self._residency = Residency(settings.memory_budget, self._catalogue, self._evict)
         self._unloaded: set[str] = set()
         self._changing = asyncio.Lock()
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
 
     @property
     def versions(self) -> list[Version]:
         """Every version, by name and then by version as a number."""
-        return [self._versions[key] for key in sorted(self._versions, key=_by_number)]
+        return self._catalogue.versions
 
     @property
     def ready(self) -> bool:
-        """Whether any model can be served."""
-        return any(version.served is not None for version in self._versions.values())
+        """Whether any model can be asked."""
+        return any(version.can_be_asked for version in self.versions)
 
     async def start(self) -> None:
-        """Load what the folder holds, for the first time.
+        """Load what the folder holds, for the first time; with a memory budget, look at it.
 
         Raises:
             StartError: there is nothing to load, or not a single file could be loaded.
@@ -125,16 +109,17 @@ class Repository:
         """
         async with self._changing:
             files = await asyncio.to_thread(find_model_files, self._settings.models)
-            wanted = [file for file in files if file.name not in self._unloaded]
-            there = {(file.name, file.version) for file in wanted}
-            for file in wanted:
-                self._versions.setdefault((file.name, file.version), Version(file))
-            for key in set(self._versions) - there:
-                await self._unload(key)
-            for file in wanted:
-                version = self._versions[file.name, file.version]
+            wanted = {
+                self._catalogue.entry(file): file
+                for file in files
+                if file.name not in self._unloaded
+            }
+            for version in self.versions:
+                if version not in wanted:
+                    await self._unload(version)
+            for version, file in wanted.items():
                 if version.state is State.LOADING or version.file.stamp != file.stamp:
-                    await self._load(version, file)
+                    await self._take(version, file)
 
     async def load(self, name: str) -> None:
         """Load the versions of one model that are new, have changed, or were unloaded.
@@ -150,7 +135,14 @@ class Repository:
             raise ModelNotFoundError(f"no file for model {name!r} in {self._settings.models.name}/")
         self._unloaded.discard(name)
         await self.refresh()
-        reasons = [entry.reason for entry in self.versions if entry.file.name == name]
+        for version in self._catalogue.of_model(name):
+            if version.state is State.UNLOADED:
+                await self._load_when_asked(version)
+        reasons = [
+            entry.reason
+            for entry in self._catalogue.of_model(name)
+            if entry.state is not State.UNLOADED
+        ]
         if any(reasons):
             raise ModelLoadError("; ".join(filter(None, reasons)))
 
@@ -163,89 +155,121 @@ class Repository:
         """
         GRANT.get().require_admin()
         async with self._changing:
-            keys = [key for key in self._versions if key[0] == name]
-            if not keys:
-                raise ModelNotFoundError(f"no model {name!r}: there are {self._names()}")
+            versions = self._catalogue.of_model(name)
+            if not versions:
+                raise ModelNotFoundError(f"no model {name!r}: there are {self._catalogue.names()}")
             self._unloaded.add(name)
-            for key in keys:
-                await self._unload(key)
+            for version in versions:
+                await self._unload(version)
 
     async def ask(
         self, name: str, version: str, question: Callable[[ServedModel], Awaitable[Answer]]
     ) -> Answer:
         """Put a question to the model that is asked for; see `get`.
 
-        Where another file takes the model's place before the question's turn has come, it is put
-        to that one.
+        Where another file takes the model's place before the question's turn has come, or the model
+        is evicted, it is put to what is loaded next.
         """
         while True:
             try:
-                return await question(self.get(name, version))
+                return await question(await self.get(name, version))
             except ModelRetiredError:
                 continue
 
-    def get(self, name: str, version: str) -> ServedModel:
-        """The model that a request asks for.
+    async def get(self, name: str, version: str) -> ServedModel:
+        """The model that a request asks for; it is loaded first where it is not in memory.
 
         Args:
             name: of a model or an alias; empty for the only model, or the default one.
-            version: empty for the latest that is ready.
+            version: empty for the default one.
 
         Raises:
             InvalidRequestError: no name was given and there are several models.
             ModelNotFoundError: there is no such model or version.
             ModelNotReadyError: it is being loaded or unloaded.
-            ModelLoadError: it is broken.
+            ModelLoadError: it is broken, or larger than the memory budget.
+            OverloadedError: too many wait for its being loaded.
             PermissionDeniedError: the caller's token does not open it.
         """
-        found = self.describe(name, version)
+        found = self._catalogue.find(name, version)
+        found.last_asked = time.monotonic()
+        if found.served is None and found.can_be_asked:
+            await self._load_when_asked(found)
         if found.served is not None:
             return found.served
         file = found.file
         message = f"model {file.name!r} version {file.version} is not ready: {found.reason}"
         if found.state is State.FAILED:
             raise ModelLoadError(message)
+        if found.state is State.UNLOADED:  # it was evicted before its caller's turn came
+            raise ModelRetiredError(message)
         raise ModelNotReadyError(message)
 
     def describe(self, name: str, version: str) -> Version:
         """The version that a request asks for, ready or not; see `get`."""
-        name = name or self._default_name()
-        if name in self._settings.aliases:
-            name, _, alias_version = self._settings.aliases[name].partition("@")
-            version = version or alias_version
-        GRANT.get().require_model(name)
-        versions = [entry for entry in self.versions if entry.file.name == name]
-        if not versions:
-            raise ModelNotFoundError(f"no model {name!r}: there are {self._names()}")
-        if not version:
-            ready = [entry for entry in versions if entry.served is not None]
-            return (ready or versions)[-1]
-        for entry in versions:
-            if entry.file.version == version:
-                return entry
-        there_are = ", ".join(entry.file.version for entry in versions)
-        raise ModelNotFoundError(
-            f"model {name!r} has no version {version!r}: there are {there_are}"
-        )
+        return self._catalogue.find(name, version)
+
+    def is_default(self, version: Version) -> bool:
+        """Whether it answers the requests for its model that name no version."""
+        return self._catalogue.default_of(version.file.name) is version
 
     async def close(self) -> None:
         """Answer what is in flight, then free every thread."""
         async with self._changing:
-            for key in list(self._versions):
-                await self._unload(key, "the server is stopping")
-        await asyncio.gather(*self._retiring)
+            for version in self.versions:
+                await self._unload(version, "the server is stopping")
+        await asyncio.gather(*self._background)
         self._decoders.shutdown()
+
+    async def _take(self, version: Version, file: ModelFile) -> None:
+        """Take a file that is new or has changed: load it, or wait until somebody asks for it."""
+        if self._lazy and version.served is None:
+            version.file = file
+            version.become(State.UNLOADED, NOT_LOADED)
+            await self._report(file.name)
+        else:
+            await self._load(version, file)
+
+    async def _load_when_asked(self, version: Version) -> None:
+        """Load a version once for all who ask for it; what they may do meanwhile is wait."""
+        if version.callers_waiting >= self._settings.queue_size:
+            raise OverloadedError(
+                f"{version.callers_waiting} requests wait for model {version.file.name!r} "
+                "to be loaded: try again later",
+                retry_after_seconds=1.0,
+            )
+        if version.loading is None:
+            version.loading = asyncio.create_task(self._load_unloaded(version))
+            self._keep(version.loading)
+        version.callers_waiting += 1
+        try:
+            await asyncio.shield(version.loading)
+        finally:
+            version.callers_waiting -= 1
+
+    async def _load_unloaded(self, version: Version) -> None:
+        try:
+            async with self._changing:
+                if version.state is State.UNLOADED:
+                    version.become(State.LOADING, "it is being loaded")
+                    await self._load(version, version.file)
+                    outcome = "failed" if version.served is None else "ready"
+                    self._own_metrics.loads.labels(*version.key, outcome).inc()
+        finally:
+            version.loading = None
+            if version.state is State.LOADING:  # our own fault; the next request tries again
+                version.become(State.UNLOADED, NOT_LOADED)
 
     async def _load(self, version: Version, file: ModelFile) -> None:
         """Load a file beside what is served now, then put it in its place."""
-        arguments = (file.name, file.version, file.path, self._provider, self._threads)
         version.file = file
         try:
+            memory_bytes = await self._make_room(version, file)
+            arguments = (file.name, file.version, file.path, self._provider, self._threads)
             model = await asyncio.to_thread(load_model, *arguments)
         except ModelLoadError as error:
-            version.reason = str(error)
             if version.served is None:
-                version.state = State.FAILED
+                version.become(State.FAILED, str(error))
             else:
                 version.reason = f"its new file is not served, the former one is: {error}"
             logger.error("model %s version %s: %s", file.name, file.version, version.reason)
@@ -253,51 +277,61 @@ class Repository:
             return
         former = version.served
         version.served = ServedModel(model, self._decoders, self._metrics, self._settings)
-        version.state, version.reason = State.READY, ""
+        version.become(State.READY)
+        version.memory_bytes = memory_bytes
+        version.stays_until = time.monotonic() + model.load_seconds
+        self._own_metrics.resident(version.key, memory_bytes)
         _log_ready(model)
         await self._report(file.name)
         if former is not None:
-            self._retire(former)
+            self._keep(asyncio.create_task(former.close()))
 
-    async def _unload(self, key: tuple[str, str], reason: str = "it is being unloaded") -> None:
-        version = self._versions[key]
-        version.state, version.reason = State.UNLOADING, reason
+    async def _make_room(self, version: Version, file: ModelFile) -> int:
+        """Evict what must go for a file to be loaded; returns what it takes, 0 if not counted."""
+        if not self._lazy:
+            return 0
+        try:
+            memory_bytes = await asyncio.to_thread(
+                session_bytes, file.path, self._settings.max_batch_size
+            )
+        except OSError as error:
+            raise ModelLoadError(str(error)) from error
+        await self._residency.make_room(version, memory_bytes)
+        return memory_bytes
+
+    async def _evict(self, version: Version) -> None:
+        """Free a version's memory; the next request for it loads it again."""
+        self._own_metrics.evictions.labels(*version.key).inc()
+        await self._free(version, State.UNLOADED, NOT_LOADED)
+        await asyncio.to_thread(give_back_memory)
+        logger.info("model %s version %s made room for another", *version.key)
+
+    async def _unload(self, version: Version, reason: str = "it is being unloaded") -> None:
+        await self._free(version, State.UNLOADING, reason)
+        self._own_metrics.forget(version.key)
+        self._catalogue.remove(version)
+        await self._report(version.file.name)
+        logger.info("model %s version %s is unloaded", *version.key)
+
+    async def _free(self, version: Version, state: State, reason: str) -> None:
+        version.become(state, reason)
         served, version.served = version.served, None
         if served is not None:
             await served.close()
-        self._metrics.remove_model(*key)
-        del self._versions[key]
-        await self._report(key[0])
-        logger.info("model %s version %s is unloaded", *key)
+        self._metrics.remove_model(*version.key)
+        self._own_metrics.resident(version.key, 0)
+        version.memory_bytes = 0
 
     async def _report(self, name: str) -> None:
-        versions = [entry for entry in self.versions if entry.file.name == name]
-        await self._on_change(name, any(entry.served is not None for entry in versions))
+        versions = self._catalogue.of_model(name)
+        default = self._catalogue.default_of(name)
+        self._own_metrics.default(name, default.file.version if default else None)
+        await self._on_change(name, any(entry.can_be_asked for entry in versions))
 
-    def _retire(self, served: ServedModel) -> None:
-        """Let a model finish what it began, in the background."""
-        task = asyncio.create_task(served.close())
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
-
-    def _default_name(self) -> str:
-        names = {name for name, _ in self._versions}
-        if self._settings.default_model:
-            return self._settings.default_model
-        if len(names) == 1:
-            return names.pop()
-        if not names:
-            raise ModelNotFoundError("no model is loaded")
-        raise InvalidRequestError(f"name a model: there are {self._names()}")
-
-    def _names(self) -> str:
-        names = {name for name, _ in self._versions} | {*self._settings.aliases}
-        return ", ".join(sorted(names)) or "none"
-
-
-def _by_number(key: tuple[str, str]) -> tuple[str, int]:
-    name, version = key
-    return name, int(version)
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        """Let a task finish in the background; `close` waits for it."""
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
 
 def _log_ready(model: Model) -> None:

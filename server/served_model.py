@@ -175,6 +175,11 @@ class ServedModel:
                 decoded = await self._picture_decoder().decode_all(pictures, arrived, deadline)
                 return await self._run(self._prepared(decoded, arrived), deadline, encode)
 
+    @property
+    def in_flight(self) -> int:
+        """The rows that were accepted and are not answered yet."""
+        return self._places.taken
+
     async def close(self) -> None:
         """Answer what is in flight, refuse the rest, then free the batcher's thread."""
         self._closing = True
