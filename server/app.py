@@ -135,7 +135,14 @@ def _make_server(
 ) -> grpc.aio.Server:
     tokens = Tokens.read(settings.tokens) if settings.tokens else None
     server = grpc.aio.server(
-        interceptors=[Edge(metrics, tokens, settings.access_log)],
+        interceptors=[
+            Edge(
+                metrics,
+                tokens,
+                settings.access_log,
+                clients_apart=bool(settings.max_in_flight_per_client),
+            )
+        ],
         options=[
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.so_reuseport", 0),  # else a second server would share the port in silence

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from convlens.server.caller import CALLER, Priority
 from convlens.server.errors import DeadlineExceededError, ModelNotReadyError
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -46,6 +47,7 @@ class _Waiting:
     rows: int
     row_shapes: tuple[tuple[int, ...], ...]
     deadline: float
+    priority: Priority
     submitted: float
     answer: "asyncio.Future[Inferred]"
 
@@ -98,7 +100,10 @@ class Batcher:
             raise ModelNotReadyError("the model is being unloaded")
         answer: asyncio.Future[Inferred] = asyncio.get_running_loop().create_future()
         row_shapes = tuple([array.shape[1:] for array in inputs])
-        self._waiting.append(_Waiting(inputs, rows, row_shapes, deadline, time.monotonic(), answer))
+        priority = CALLER.get().priority
+        self._put_in_line(
+            _Waiting(inputs, rows, row_shapes, deadline, priority, time.monotonic(), answer)
+        )
         self._rows_waiting += rows
         self._arrived.set()
         return await answer
@@ -118,6 +123,13 @@ class Batcher:
                 await self._answer(batch)
             if not (self._waiting or self._closing):
                 self._arrived.clear()
+
+    def _put_in_line(self, waiting: _Waiting) -> None:
+        """At the end, but before what is less urgent."""
+        position = len(self._waiting)
+        while position and self._waiting[position - 1].priority > waiting.priority:
+            position -= 1
+        self._waiting.insert(position, waiting)
 
     def _next_batch(self) -> list[_Waiting]:
         """Take what may run together, and drop what nobody waits for any more.

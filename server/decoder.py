@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from convlens.analysis.card import Preprocessing
 from convlens.server.errors import DeadlineExceededError, InvalidPictureError
 from convlens.server.picture import FloatArray, PixelArray, to_input, to_pixels
+from convlens.server.turns import Turns
 
 
 @dataclass(frozen=True)
@@ -35,21 +35,21 @@ class Decoder:
         preprocessing: of the model.
         normalised: whether the model takes values, or else the pixels themselves.
         max_pixels: the most that a picture's header may announce.
-        threads: that do it.
+        turns: the threads that do it.
     """
 
     def __init__(
         self,
         preprocessing: Preprocessing,
         max_pixels: int,
-        threads: ThreadPoolExecutor,
+        turns: Turns,
         *,
         normalised: bool = True,
     ) -> None:
         self._preprocessing = preprocessing
         self._prepare = to_input if normalised else to_pixels
         self._max_pixels = max_pixels
-        self._threads = threads
+        self._turns = turns
 
     async def decode(self, picture: bytes, arrived: float, deadline: float) -> Decoded:
         """Decode one picture.
@@ -63,9 +63,7 @@ class Decoder:
             InvalidPictureError: the picture cannot be used.
             DeadlineExceededError: the deadline passed before a thread had time.
         """
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, self._decode, picture, arrived, deadline
-        )
+        return await self._turns.run(self, self._decode, picture, arrived, deadline)
 
     async def decode_all(
         self, pictures: Sequence[bytes], arrived: float, deadline: float

@@ -4,11 +4,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from convlens.server.access import GRANT
 from convlens.server.catalogue import Catalogue
+from convlens.server.clients import Clients
 from convlens.server.errors import (
     ModelLoadError,
     ModelNotFoundError,
@@ -26,6 +26,7 @@ from convlens.server.repository_metrics import RepositoryMetrics
 from convlens.server.residency import Residency
 from convlens.server.served_model import ServedModel
 from convlens.server.settings import Settings
+from convlens.server.turns import Turns
 from convlens.server.version import State, Version
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,8 @@ class Repository:
         self._own_metrics = RepositoryMetrics(metrics.registry)
         self._on_change = on_change
         self._threads = settings.threads or processor_count()
-        self._decoders = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
+        self._decoders = Turns(self._threads)
+        self._clients = Clients(settings.max_in_flight_per_client)
         self._catalogue = Catalogue(settings.aliases, settings.default_model, settings.candidates)
         self._lazy = bool(settings.memory_budget)
         self._residency = Residency(settings.memory_budget, self._catalogue, self._evict)
@@ -219,7 +221,7 @@ class Repository:
             for version in self.versions:
                 await self._unload(version, "the server is stopping")
         await asyncio.gather(*self._background)
-        self._decoders.shutdown()
+        self._decoders.close()
 
     async def _take(self, version: Version, file: ModelFile) -> None:
         """Take a file that is new or has changed: load it, or wait until somebody asks for it."""
@@ -276,7 +278,9 @@ class Repository:
             await self._report(file.name)
             return
         former = version.served
-        version.served = ServedModel(model, self._decoders, self._metrics, self._settings)
+        version.served = ServedModel(
+            model, self._decoders, self._clients, self._metrics, self._settings
+        )
         version.become(State.READY)
         version.memory_bytes = memory_bytes
         version.stays_until = time.monotonic() + model.load_seconds

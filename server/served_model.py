@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,8 +10,11 @@ from typing import TypeVar
 import numpy as np
 
 from convlens.server.batcher import Batcher, Inferred
+from convlens.server.caller import CALLER
+from convlens.server.clients import Clients
 from convlens.server.decoder import Decoded, Decoder
 from convlens.server.errors import (
+    ClientLimitError,
     DeadlineExceededError,
     InvalidPictureError,
     InvalidRequestError,
@@ -22,16 +24,18 @@ from convlens.server.errors import (
 )
 from convlens.server.metrics import Metrics
 from convlens.server.model import Model
-from convlens.server.places import Places
+from convlens.server.places import Pace, Places
 from convlens.server.predictions import Prediction, top_k
 from convlens.server.settings import Settings
 from convlens.server.statistics import Statistics, Timing
 from convlens.server.tensor import Array, Tensor
+from convlens.server.turns import Turns
 
 PICTURES = "image"  # the BYTES tensor that holds encoded pictures in place of the model's own input
 
 REJECTIONS: dict[type[BaseException], str] = {
     OverloadedError: "queue_full",
+    ClientLimitError: "client_limit",
     DeadlineExceededError: "deadline",
     InvalidPictureError: "invalid_picture",
     InvalidTensorError: "invalid_tensor",
@@ -68,12 +72,18 @@ class ServedModel:
     Args:
         model: loaded and checked.
         decoders: the threads that turn bytes into inputs; shared by all models.
+        clients: what each may have in flight; shared by all models.
         metrics: of the server.
         settings: of the server.
     """
 
     def __init__(
-        self, model: Model, decoders: ThreadPoolExecutor, metrics: Metrics, settings: Settings
+        self,
+        model: Model,
+        decoders: Turns,
+        clients: Clients,
+        metrics: Metrics,
+        settings: Settings,
     ) -> None:
         self.model = model
         self.max_batch_size = settings.max_batch_size if model.signature.batched else 1
@@ -90,7 +100,8 @@ class ServedModel:
             else None
         )
         self._places = Places(settings.queue_size)
-        self._row_seconds = 0.0
+        self._clients = clients
+        self._pace = Pace()
         self._closing = False
         self._batcher = Batcher(model.run, self.max_batch_size, self._learn)
         self._metrics = metrics.add_model(
@@ -216,35 +227,47 @@ class ServedModel:
         A request that cannot be answered in time any more, as the time of the last runs and what
         is in flight tell, is refused at the door.
         """
-        wait_seconds = self._places.taken * self._row_seconds
-        if time.monotonic() + wait_seconds > deadline:
+        priority = CALLER.get().priority
+        before = self._places.taken_before(priority)
+        seconds = self._pace.predict(before + rows) if before else 0.0
+        if time.monotonic() + seconds > deadline:
             raise DeadlineExceededError(
-                f"{self._places.taken} pictures are in flight for model {self.model.name!r}: they "
-                f"will take about {wait_seconds:.3f} s, and the deadline comes sooner"
+                f"{before} pictures are in flight for model {self.model.name!r}: with them this "
+                f"would take about {seconds:.3f} s, and the deadline comes sooner"
             )
         if rows > self._places.total:
             raise InvalidRequestError(
                 f"{rows} rows in one request; at most {self._places.total} may be in flight"
             )
-        if wait_for_place:
-            await self._places.take(rows)
-        elif not self._places.try_take(rows):
-            raise OverloadedError(
-                f"{self._places.total} pictures are in flight for model "
-                f"{self.model.name!r}: try again later",
-                retry_after_seconds=self._places.total * self._row_seconds,
-            )
+        retry_after_seconds = self._pace.predict(self._places.taken)
+        await self._clients.take(rows, retry_after_seconds, wait_for_place=wait_for_place)
+        try:
+            if wait_for_place:
+                await self._places.take(rows, priority)
+            elif not self._places.try_take(rows, priority):
+                raise OverloadedError(
+                    f"{self._places.taken} pictures are in flight for model "
+                    f"{self.model.name!r}: try again later",
+                    retry_after_seconds,
+                )
+        except BaseException:
+            self._clients.give_back(rows)
+            raise
 
     @contextmanager
     def _held(self, rows: int) -> Iterator[None]:
+        priority = CALLER.get().priority
+        start, before = time.monotonic(), self._places.taken_before(priority)
         self._metrics.in_flight.inc(rows)
         try:
             if self._closing:
                 raise ModelRetiredError(f"model {self.model.name!r} is being unloaded")
             yield
+            self._pace.learn(time.monotonic() - start, before)
         finally:
             self._metrics.in_flight.dec(rows)
-            self._places.give_back(rows)
+            self._places.give_back(rows, priority)
+            self._clients.give_back(rows)
 
     def _prepared(self, decoded: Decoded, arrived: float) -> _Prepared:
         rows = len(decoded.tensor)
@@ -299,8 +322,6 @@ class ServedModel:
     def _learn(self, batch_size: int, seconds: float) -> None:
         self._metrics.batch_size.observe(batch_size)
         self.statistics.ran(batch_size, seconds)
-        per_row = seconds / batch_size
-        self._row_seconds += (per_row - self._row_seconds) / (8 if self._row_seconds else 1)
 
     def _observe(self, timing: Timing, rows: int) -> None:
         stages = self._metrics.stages
