@@ -89,10 +89,6 @@ class Catalogue:
                 best = best or entry
         return best
 
-    def candidate_of(self, name: str) -> Version | None:
-        """The version of a model that is on trial, where there is one."""
-        return next((entry for entry in self.of_model(name) if entry.candidate), None)
-
     def names(self) -> str:
         """The names that a request may use, for a message."""
         return ", ".join(sorted({*self._models, *self._aliases})) or "none"

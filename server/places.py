@@ -1,4 +1,4 @@
-"""How many rows may be in flight, and how long they take."""
+"""How many rows may be in flight."""
 
 import asyncio
 from collections import deque
@@ -81,23 +81,3 @@ class Places:
                     turn.set_result(None)
                 waiting.popleft()
             del self._waiting[priority]
-
-
-class Pace:
-    """How long a row takes while others are in flight, as those that were answered tell.
-
-    With n rows in flight the last one is answered after about n times that, wherever they queue:
-    before decoding, before inference, or for a processor that other models use too.
-    """
-
-    def __init__(self) -> None:
-        self._row_seconds = 0.0
-
-    def learn(self, seconds: float, in_flight: int) -> None:
-        """Note how long a row took that was the last of so many in flight."""
-        per_row = seconds / in_flight
-        self._row_seconds += (per_row - self._row_seconds) / (8 if self._row_seconds else 1)
-
-    def predict(self, in_flight: int) -> float:
-        """The seconds until the last of so many rows is answered."""
-        return in_flight * self._row_seconds

@@ -8,25 +8,22 @@ from typing import TypeVar
 
 from convlens.server.access import GRANT
 from convlens.server.catalogue import Catalogue
-from convlens.server.clients import Clients
 from convlens.server.errors import (
     ModelLoadError,
     ModelNotFoundError,
-    ModelNotReadyError,
     ModelRetiredError,
     OverloadedError,
     StartError,
 )
-from convlens.server.memory import give_back_memory, session_bytes
+from convlens.server.loader import Loader
+from convlens.server.memory import give_back_memory
 from convlens.server.metrics import Metrics
-from convlens.server.model import Model, load_model
 from convlens.server.model_files import ModelFile, find_model_files
-from convlens.server.processors import processor_count
 from convlens.server.repository_metrics import RepositoryMetrics
 from convlens.server.residency import Residency
 from convlens.server.served_model import ServedModel
 from convlens.server.settings import Settings
-from convlens.server.turns import Turns
+from convlens.server.trial import Trials
 from convlens.server.version import State, Version
 
 logger = logging.getLogger(__name__)
@@ -58,16 +55,14 @@ class Repository:
         on_change: Callable[[str, bool], Awaitable[None]],
     ) -> None:
         self._settings = settings
-        self._provider = provider
         self._metrics = metrics
         self._own_metrics = RepositoryMetrics(metrics.registry)
         self._on_change = on_change
-        self._threads = settings.threads or processor_count()
-        self._decoders = Turns(self._threads)
-        self._clients = Clients(settings.max_in_flight_per_client)
+        self._loader = Loader(settings, provider, metrics)
         self._catalogue = Catalogue(settings.aliases, settings.default_model, settings.candidates)
         self._lazy = bool(settings.memory_budget)
         self._residency = Residency(settings.memory_budget, self._catalogue, self._evict)
+        self._trials = Trials(settings, self._own_metrics, self.ask, self._promote)
         self._unloaded: set[str] = set()
         self._changing = asyncio.Lock()
         self._background: set[asyncio.Task[None]] = set()
@@ -197,15 +192,9 @@ class Repository:
         found.last_asked = time.monotonic()
         if found.served is None and found.can_be_asked:
             await self._load_when_asked(found)
-        if found.served is not None:
-            return found.served
-        file = found.file
-        message = f"model {file.name!r} version {file.version} is not ready: {found.reason}"
-        if found.state is State.FAILED:
-            raise ModelLoadError(message)
-        if found.state is State.UNLOADED:  # it was evicted before its caller's turn came
-            raise ModelRetiredError(message)
-        raise ModelNotReadyError(message)
+        if found.served is None:
+            raise found.why_not()
+        return found.served
 
     def describe(self, name: str, version: str) -> Version:
         """The version that a request asks for, ready or not; see `get`."""
@@ -217,11 +206,12 @@ class Repository:
 
     async def close(self) -> None:
         """Answer what is in flight, then free every thread."""
+        await self._trials.close()
         async with self._changing:
             for version in self.versions:
                 await self._unload(version, "the server is stopping")
         await asyncio.gather(*self._background)
-        self._decoders.close()
+        self._loader.close()
 
     async def _take(self, version: Version, file: ModelFile) -> None:
         """Take a file that is new or has changed: load it, or wait until somebody asks for it."""
@@ -266,9 +256,10 @@ class Repository:
         """Load a file beside what is served now, then put it in its place."""
         version.file = file
         try:
-            memory_bytes = await self._make_room(version, file)
-            arguments = (file.name, file.version, file.path, self._provider, self._threads)
-            model = await asyncio.to_thread(load_model, *arguments)
+            memory_bytes = await self._loader.memory_bytes(file) if self._lazy else 0
+            if self._lazy:
+                await self._residency.make_room(version, memory_bytes)
+            served = await self._loader.load(file)
         except ModelLoadError as error:
             if version.served is None:
                 version.become(State.FAILED, str(error))
@@ -278,30 +269,14 @@ class Repository:
             await self._report(file.name)
             return
         former = version.served
-        version.served = ServedModel(
-            model, self._decoders, self._clients, self._metrics, self._settings
-        )
+        version.served = served
         version.become(State.READY)
         version.memory_bytes = memory_bytes
-        version.stays_until = time.monotonic() + model.load_seconds
+        version.stays_until = time.monotonic() + served.model.load_seconds
         self._own_metrics.resident(version.key, memory_bytes)
-        _log_ready(model)
         await self._report(file.name)
         if former is not None:
             self._keep(asyncio.create_task(former.close()))
-
-    async def _make_room(self, version: Version, file: ModelFile) -> int:
-        """Evict what must go for a file to be loaded; returns what it takes, 0 if not counted."""
-        if not self._lazy:
-            return 0
-        try:
-            memory_bytes = await asyncio.to_thread(
-                session_bytes, file.path, self._settings.max_batch_size
-            )
-        except OSError as error:
-            raise ModelLoadError(str(error)) from error
-        await self._residency.make_room(version, memory_bytes)
-        return memory_bytes
 
     async def _evict(self, version: Version) -> None:
         """Free a version's memory; the next request for it loads it again."""
@@ -330,20 +305,16 @@ class Repository:
         versions = self._catalogue.of_model(name)
         default = self._catalogue.default_of(name)
         self._own_metrics.default(name, default.file.version if default else None)
+        await self._trials.follow(name, default, versions)
         await self._on_change(name, any(entry.can_be_asked for entry in versions))
+
+    def _promote(self, candidate: Version) -> None:
+        """Let a candidate answer those who name no version."""
+        candidate.candidate = False
+        self._own_metrics.promotions.labels(*candidate.key).inc()
+        self._keep(asyncio.create_task(self._report(candidate.file.name)))
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         """Let a task finish in the background; `close` waits for it."""
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-def _log_ready(model: Model) -> None:
-    logger.info(
-        "model %s version %s is ready on %s after %.2f s%s",
-        model.name,
-        model.version,
-        model.provider,
-        model.load_seconds,
-        " (random weights)" if model.card.weights_origin == "random" else "",
-    )

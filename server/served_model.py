@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -24,7 +24,8 @@ from convlens.server.errors import (
 )
 from convlens.server.metrics import Metrics
 from convlens.server.model import Model
-from convlens.server.places import Pace, Places
+from convlens.server.pace import Pace
+from convlens.server.places import Places
 from convlens.server.predictions import Prediction, top_k
 from convlens.server.settings import Settings
 from convlens.server.statistics import Statistics, Timing
@@ -44,6 +45,15 @@ REJECTIONS: dict[type[BaseException], str] = {
 }
 
 Answer = TypeVar("Answer")
+
+Question = bytes | Mapping[str, Tensor]  # an encoded picture, or what `ServedModel.infer` takes
+
+
+class Witness(Protocol):
+    """Is shown what was answered, see `Trial.copy`."""
+
+    def copy(self, question: Question, outputs: tuple[Array, ...], *, busy: bool) -> None:
+        """Take note of a question that was answered."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +110,7 @@ class ServedModel:
             else None
         )
         self._places = Places(settings.queue_size)
+        self.trial: Witness | None = None
         self._clients = clients
         self._pace = Pace()
         self._closing = False
@@ -143,7 +154,7 @@ class ServedModel:
                 arrived = time.monotonic()
                 decoded = await decoder.decode(image, arrived, deadline)
                 predictions, timing = await self._run(
-                    self._prepared(decoded, arrived), deadline, encode
+                    image, self._prepared(decoded, arrived), deadline, encode
                 )
         self._metrics.confidence.observe(predictions[0].probability)
         return Classification(predictions, self.model, timing)
@@ -179,12 +190,24 @@ class ServedModel:
                 await self._admit(rows, deadline, wait_for_place=wait_for_place)
                 with self._held(rows):
                     prepared = _Prepared(inputs, rows, time.monotonic())
-                    return await self._run(prepared, deadline, encode)
+                    return await self._run(tensors, prepared, deadline, encode)
             await self._admit(len(pictures), deadline, wait_for_place=wait_for_place)
             with self._held(len(pictures)):
                 arrived = time.monotonic()
                 decoded = await self._picture_decoder().decode_all(pictures, arrived, deadline)
-                return await self._run(self._prepared(decoded, arrived), deadline, encode)
+                return await self._run(tensors, self._prepared(decoded, arrived), deadline, encode)
+
+    async def repeat(
+        self,
+        question: Question,
+        encode: Callable[[tuple[Array, ...]], Answer],
+        deadline: float,
+    ) -> Answer:
+        """Answer what another version has answered; see `infer`."""
+        if isinstance(question, bytes):
+            question = {PICTURES: Tensor("BYTES", np.array([question], object))}
+        answer, _ = await self.infer(question, encode, deadline, wait_for_place=False)
+        return answer
 
     @property
     def in_flight(self) -> int:
@@ -263,7 +286,7 @@ class ServedModel:
             if self._closing:
                 raise ModelRetiredError(f"model {self.model.name!r} is being unloaded")
             yield
-            self._pace.learn(time.monotonic() - start, before)
+            self._pace.learn(before, time.monotonic() - start)
         finally:
             self._metrics.in_flight.dec(rows)
             self._places.give_back(rows, priority)
@@ -277,6 +300,7 @@ class ServedModel:
 
     async def _run(
         self,
+        question: Question,
         prepared: _Prepared,
         deadline: float,
         encode: Callable[[tuple[Array, ...]], Answer],
@@ -294,6 +318,9 @@ class ServedModel:
             batch_size=inferred.batch_size,
         )
         self._observe(timing, prepared.rows)
+        if self.trial is not None:
+            busy = 2 * self._places.taken > self._places.total
+            self.trial.copy(question, inferred.outputs, busy=busy)
         return answer, timing
 
     async def _submit(self, prepared: _Prepared, deadline: float) -> Inferred:

@@ -4,6 +4,12 @@ import asyncio
 import enum
 from dataclasses import dataclass
 
+from convlens.server.errors import (
+    ModelLoadError,
+    ModelNotReadyError,
+    ModelRetiredError,
+    ServerError,
+)
 from convlens.server.model_files import ModelFile
 from convlens.server.served_model import ServedModel
 
@@ -55,6 +61,17 @@ class Version:
     def can_be_asked(self) -> bool:
         """Whether a request for it would be answered: at once, or after it has been loaded."""
         return self.served is not None or self.loading is not None or self.state is State.UNLOADED
+
+    def why_not(self) -> ServerError:
+        """The error of those who ask for it while it is not served."""
+        message = (
+            f"model {self.file.name!r} version {self.file.version} is not ready: {self.reason}"
+        )
+        if self.state is State.FAILED:
+            return ModelLoadError(message)
+        if self.state is State.UNLOADED:  # it was evicted before its caller's turn came
+            return ModelRetiredError(message)
+        return ModelNotReadyError(message)
 
     def become(self, state: State, reason: str = "") -> None:
         """Change the state, and say why."""

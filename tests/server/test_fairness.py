@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from hashlib import sha256
+from typing import Any
 
 import grpc
 import pytest
@@ -48,7 +49,10 @@ def _call(stub: classifier_pb2_grpc.ClassifierStub, priority: str) -> "asyncio.T
     """Ask for one picture; the task's result is when it was answered."""
 
     async def ask() -> float:
-        await stub.Classify(pb.ClassifyRequest(image=GREY), metadata=(("x-priority", priority),))
+        call: Any = stub.Classify(
+            pb.ClassifyRequest(image=GREY), metadata=(("x-priority", priority),)
+        )
+        await call
         return time.monotonic()
 
     return asyncio.create_task(ask())
