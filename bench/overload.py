@@ -9,6 +9,7 @@ takes there is reported, and is missing from the server's goodput.
     make bench-overload
 """
 
+import argparse
 import asyncio
 import collections
 import io
@@ -37,8 +38,7 @@ from sklearn.datasets import load_sample_images
 from convlens.proto import classifier_pb2 as pb
 
 LOADS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0)
-SECONDS = float(os.environ.get("SECONDS_A_LOAD", "10"))
-DEADLINE_SECONDS = 0.5
+SECONDS = 10.0
 IN_FLIGHT = 32  # while the capacity is measured
 CHANNELS = 4
 METHOD = "/convlens.v1.Classifier/Classify"
@@ -63,20 +63,27 @@ class Outcome:
 
 def main() -> None:
     """Measure, print, and write the figures and the picture of the curve."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--loads", type=float, nargs="+", default=LOADS, metavar="TIMES")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each load")
+    parser.add_argument("--deadline", type=float, default=0.5, metavar="SECONDS")
+    options = parser.parse_args()
     model = _model()
     with (
         _server(model.parent) as (address, process),
         ProcessPoolExecutor(1, mp_context=get_context("spawn")) as sender,
     ):
         memory = Memory(process.pid)
-        capacity = sender.submit(measure_capacity, address, SECONDS).result()
+        capacity = sender.submit(measure_capacity, address, options.seconds).result()
         print(f"capacity {capacity:.1f} pictures a second", file=sys.stderr)
         rows = []
-        for load in LOADS:
+        for load in options.loads:
             before = _cpu_seconds(process.pid)
-            outcome = sender.submit(send, address, load * capacity, SECONDS).result()
-            server_cpu = (_cpu_seconds(process.pid) - before) / outcome.seconds
-            row = {"load": load, **_row(outcome), "server_cpu": round(server_cpu, 2)}
+            arguments = (address, load * capacity, options.seconds, options.deadline)
+            outcome = sender.submit(send, *arguments).result()
+            cpu = _cpu_seconds(process.pid) - before
+            row = {"load": load, **_row(outcome), "server_cpu": round(cpu / outcome.seconds, 2)}
+            row["good_a_cpu_second"] = round(outcome.good / cpu, 1)
             row["server_mebibytes"] = memory.most_since_last()
             rows.append(row)
             print(json.dumps(row), file=sys.stderr)
@@ -84,7 +91,7 @@ def main() -> None:
     result = {
         "command": "make bench-overload",
         "processors": os.cpu_count(),
-        "deadline_ms": DEADLINE_SECONDS * 1e3,
+        "deadline_ms": options.deadline * 1e3,
         "capacity": round(capacity, 1),
         "goodput_at_the_highest_load_of_the_best": round(rows[-1]["goodput"] / best, 3),
         "loads": rows,
@@ -96,7 +103,7 @@ def main() -> None:
         Series("goodput", [(row["load"], row["goodput"]) for row in rows], "#1a7f37"),
         Series("offered", [(row["load"], min(row["sent"], capacity)) for row in rows], "#999999"),
     )
-    title = f"ResNet-18: answers within {DEADLINE_SECONDS * 1e3:.0f} ms, a second"
+    title = f"ResNet-18: answers within {options.deadline * 1e3:.0f} ms, a second"
     (RESULTS / "overload.svg").write_text(draw(curves, title, "load, times the capacity"))
 
 
@@ -105,9 +112,9 @@ def measure_capacity(address: str, seconds: float) -> float:
     return asyncio.run(_keep_busy(address, seconds))
 
 
-def send(address: str, rate: float, seconds: float) -> Outcome:
+def send(address: str, rate: float, seconds: float, deadline: float) -> Outcome:
     """Send so many pictures a second, at random times, and wait until each has its end."""
-    return asyncio.run(_send(address, rate, seconds))
+    return asyncio.run(_send(address, rate, seconds, deadline))
 
 
 async def _keep_busy(address: str, seconds: float) -> float:
@@ -127,7 +134,7 @@ async def _keep_busy(address: str, seconds: float) -> float:
     return answered / seconds
 
 
-async def _send(address: str, rate: float, seconds: float) -> Outcome:
+async def _send(address: str, rate: float, seconds: float, deadline: float) -> Outcome:
     outcome = Outcome(rate)
     requests = _requests()
     rng = random.Random(0)
@@ -139,12 +146,10 @@ async def _send(address: str, rate: float, seconds: float) -> Outcome:
     async def ask(number: int) -> None:
         start = time.perf_counter()
         try:
-            await methods[number % CHANNELS](
-                requests[number % len(requests)], timeout=DEADLINE_SECONDS
-            )
+            await methods[number % CHANNELS](requests[number % len(requests)], timeout=deadline)
         except grpc.aio.AioRpcError as error:
             took = time.perf_counter() - start
-            if took >= DEADLINE_SECONDS:
+            if took >= deadline:
                 outcome.late += 1
             else:
                 outcome.refusal_ms.append(took * 1e3)
@@ -163,7 +168,7 @@ async def _send(address: str, rate: float, seconds: float) -> Outcome:
         calls.append(asyncio.create_task(ask(outcome.sent)))
         outcome.sent += 1
         due += rng.expovariate(rate)
-    outcome.seconds = time.perf_counter() - start
+    outcome.seconds = max(seconds, time.perf_counter() - start)
     await asyncio.gather(*calls)
     outcome.sender_cpu = (time.process_time() - cpu) / outcome.seconds
     await asyncio.gather(*(channel.close() for channel in channels))

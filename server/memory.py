@@ -8,8 +8,10 @@ from convlens.analysis import analyze
 from convlens.analysis.errors import AnalysisError
 
 # Of a session on the CPU: the weights as they were read, as they were optimised, and packed for the
-# kernels. Measured on ResNet-18, ResNet-50 and EfficientNet-Lite0; see docs/serve.md.
+# kernels. `bench/memory.py` compares the estimate with what is measured.
 COPIES_OF_THE_WEIGHTS = 3.5
+# Of a session that has next to no weights.
+EMPTY_SESSION_BYTES = 2 * 2**20
 
 
 def session_bytes(path: Path, max_batch_size: int) -> int:
@@ -26,13 +28,14 @@ def session_bytes(path: Path, max_batch_size: int) -> int:
     try:
         report = analyze(path)
     except AnalysisError:  # the runtime may still load it, or will say why not
-        return round(COPIES_OF_THE_WEIGHTS * path.stat().st_size)
+        return EMPTY_SESSION_BYTES + round(COPIES_OF_THE_WEIGHTS * path.stat().st_size)
     batch_is_fixed = any(
         isinstance(length, int) for tensor in report.inputs for length in (tensor.shape or ())[:1]
     )
     rows = 1 if batch_is_fixed else max_batch_size
     activations = rows * (report.totals.peak_activation_bytes or 0)
-    return round(COPIES_OF_THE_WEIGHTS * report.totals.weight_bytes + activations)
+    weights = round(COPIES_OF_THE_WEIGHTS * report.totals.weight_bytes)
+    return EMPTY_SESSION_BYTES + weights + activations
 
 
 def give_back_memory() -> None:

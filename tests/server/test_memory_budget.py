@@ -101,8 +101,9 @@ def test_a_model_that_is_not_loaded_yet_counts_as_ready(server: RunningServer) -
 def test_a_model_larger_than_the_budget_and_a_broken_one_say_so(models: Path) -> None:
     (models / "lenet5.onnx").write_bytes(BUNDLED.read_bytes())
     (models / "broken.onnx").write_bytes(b"\x08\x08 broken")
-    budget = ("--memory-budget", "100KiB")
-    with running_server("--models", str(models), *budget) as server:
+    budget = round(1.1 * session_bytes(models / "one.onnx", 16))
+    flags = ("--models", str(models), "--memory-budget", f"{budget / 2**20}MiB")
+    with running_server(*flags) as server:
         with Client(server.address) as client:
             with pytest.raises(ServerError, match="more than --memory-budget"):
                 _label(client, "lenet5")
