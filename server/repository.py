@@ -12,13 +12,13 @@ from convlens.server.errors import (
     ModelLoadError,
     ModelNotFoundError,
     ModelRetiredError,
-    OverloadedError,
     StartError,
 )
 from convlens.server.loader import Loader
 from convlens.server.memory import give_back_memory
 from convlens.server.metrics import Metrics
-from convlens.server.model_files import ModelFile, find_model_files
+from convlens.server.model_files import ModelFile, check_folder, find_model_files
+from convlens.server.on_demand import OnDemand
 from convlens.server.repository_metrics import RepositoryMetrics
 from convlens.server.residency import Residency
 from convlens.server.served_model import ServedModel
@@ -65,6 +65,7 @@ class Repository:
         self._trials = Trials(settings, self._own_metrics, self.ask, self._promote)
         self._unloaded: set[str] = set()
         self._changing = asyncio.Lock()
+        self._on_demand = OnDemand(self._load_unloaded, settings.queue_size)
         self._background: set[asyncio.Task[None]] = set()
 
     @property
@@ -83,16 +84,8 @@ class Repository:
         Raises:
             StartError: there is nothing to load, or not a single file could be loaded.
         """
-        files = find_model_files(self._settings.models)
-        names = sorted({file.name for file in files})
-        default = self._settings.default_model
-        if not names and not self._settings.watch:
-            raise StartError(
-                f"--models {self._settings.models}: there is no name.onnx and no "
-                "name/1/model.onnx in it"
-            )
-        if default and default not in names and not self._settings.watch:
-            raise StartError(f"--default-model {default}: there are {', '.join(names)}")
+        if not self._settings.watch:
+            check_folder(self._settings.models, self._settings.default_model)
         await self.refresh()
         if not self.ready and not self._settings.watch:
             reasons = "; ".join(f"{entry.file.path}: {entry.reason}" for entry in self.versions)
@@ -134,7 +127,7 @@ class Repository:
         await self.refresh()
         for version in self._catalogue.of_model(name):
             if version.state is State.UNLOADED:
-                await self._load_when_asked(version)
+                await self._on_demand.wait_for(version)
         reasons = [
             entry.reason
             for entry in self._catalogue.of_model(name)
@@ -191,7 +184,7 @@ class Repository:
         found = self._catalogue.find(name, version)
         found.last_asked = time.monotonic()
         if found.served is None and found.can_be_asked:
-            await self._load_when_asked(found)
+            await self._on_demand.wait_for(found)
         if found.served is None:
             raise found.why_not()
         return found.served
@@ -210,6 +203,7 @@ class Repository:
         async with self._changing:
             for version in self.versions:
                 await self._unload(version, "the server is stopping")
+        await self._on_demand.close()
         await asyncio.gather(*self._background)
         self._loader.close()
 
@@ -222,35 +216,19 @@ class Repository:
         else:
             await self._load(version, file)
 
-    async def _load_when_asked(self, version: Version) -> None:
-        """Load a version once for all who ask for it; what they may do meanwhile is wait."""
-        if version.callers_waiting >= self._settings.queue_size:
-            raise OverloadedError(
-                f"{version.callers_waiting} requests wait for model {version.file.name!r} "
-                "to be loaded: try again later",
-                retry_after_seconds=1.0,
-            )
-        if version.loading is None:
-            version.loading = asyncio.create_task(self._load_unloaded(version))
-            self._keep(version.loading)
-        version.callers_waiting += 1
-        try:
-            await asyncio.shield(version.loading)
-        finally:
-            version.callers_waiting -= 1
-
     async def _load_unloaded(self, version: Version) -> None:
-        try:
-            async with self._changing:
-                if version.state is State.UNLOADED:
-                    version.become(State.LOADING, "it is being loaded")
-                    await self._load(version, version.file)
-                    outcome = "failed" if version.served is None else "ready"
-                    self._own_metrics.loads.labels(*version.key, outcome).inc()
-        finally:
-            version.loading = None
-            if version.state is State.LOADING:  # our own fault; the next request tries again
+        async with self._changing:
+            if version.state is not State.UNLOADED:  # it was removed while this waited
+                return
+            version.become(State.LOADING, "it is being loaded")
+            try:
+                await self._load(version, version.file)
+            except BaseException:  # our own fault: the next request tries again
                 version.become(State.UNLOADED, NOT_LOADED)
+                raise
+            finally:
+                outcome = "failed" if version.served is None else "ready"
+                self._own_metrics.loads.labels(*version.key, outcome).inc()
 
     async def _load(self, version: Version, file: ModelFile) -> None:
         """Load a file beside what is served now, then put it in its place."""
