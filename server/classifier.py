@@ -82,19 +82,8 @@ class ClassifierServicer(pb_grpc.ClassifierServicer):
         return response
 
     def _summary(self, version: Version) -> pb.ModelSummary:
-        summary = pb.ModelSummary(
-            name=version.file.name,
-            version=version.file.version,
-            state=STATES[version.state],
-            reason=version.reason,
-            is_default=self._repository.is_default(version),
-            is_candidate=version.candidate,
-        )
-        if version.served is not None:
-            model = version.served.model
-            summary.provider = model.provider
-            summary.precision = model.card.precision
-            summary.pictures = model.takes_pictures
+        summary = _summary(version)
+        summary.is_default = self._repository.is_default(version)
         return summary
 
     async def _classify(
@@ -143,3 +132,19 @@ def _response(request: pb.ClassifyRequest, answer: Classification) -> pb.Classif
         ),
         request_id=request.request_id,
     )
+
+
+def _summary(version: Version) -> pb.ModelSummary:
+    summary = pb.ModelSummary(
+        name=version.file.name,
+        version=version.file.version,
+        state=STATES[version.state],
+        reason=version.reason,
+        is_candidate=version.candidate,
+    )
+    if version.served is not None:
+        model = version.served.model
+        summary.provider = model.provider
+        summary.precision = model.card.precision
+        summary.pictures = model.takes_pictures
+    return summary
