@@ -29,6 +29,14 @@ class Pace:
         self._deviation_seconds += GAIN * (off - self._deviation_seconds)
         self._line.learn(in_flight, seconds)
 
+    def learn_at_least(self, in_flight: int, seconds: float) -> None:
+        """Note that a request was given up after so long.
+
+        Without these, a server that answers nobody in time would learn nothing, and go on so.
+        """
+        if seconds > self._line.predict(in_flight):
+            self.learn(in_flight, seconds)
+
     def predict(self, in_flight: int) -> float:
         """The seconds within which the last of so many rows will most likely be answered."""
         return self._line.predict(in_flight) + DEVIATIONS * self._deviation_seconds

@@ -287,6 +287,9 @@ class ServedModel:
                 raise ModelRetiredError(f"model {self.model.name!r} is being unloaded")
             yield
             self._pace.learn(before, time.monotonic() - start)
+        except (asyncio.CancelledError, DeadlineExceededError):
+            self._pace.learn_at_least(before, time.monotonic() - start)
+            raise
         finally:
             self._metrics.in_flight.dec(rows)
             self._places.give_back(rows, priority)

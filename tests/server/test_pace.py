@@ -33,3 +33,12 @@ def test_a_server_that_recovers_is_trusted_again() -> None:
 
 def test_before_the_first_answer_nothing_is_expected_to_be_late() -> None:
     assert Pace().predict(100) == 0.0
+
+
+def test_a_server_that_answers_nobody_in_time_is_found_out() -> None:
+    pace = Pace()
+    pace.learn(4, 0.1)
+    for _ in range(50):
+        pace.learn_at_least(4, 0.5)
+        pace.learn_at_least(4, 0.01)  # its caller went away at once: that says nothing
+    assert pace.predict(4) >= 0.4
