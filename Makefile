@@ -6,7 +6,7 @@ SECONDS ?= 180
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak test-compose test-sweep test-zoo zoo-table check format proto bench clean
+.PHONY: help demo test soak test-compose test-sweep test-zoo zoo-table check format proto bench bench-overload clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ proto: $(VENV)-proto/stamp ## Regenerate the stubs in proto/ from the .proto fil
 	PATH="$(CURDIR)/$(VENV)-proto/bin:$$PATH" $(VENV)-proto/bin/python -m grpc_tools.protoc -Iconvlens/proto=proto \
 	  --python_out=.types --grpc_python_out=.types --mypy_out=.types --mypy_grpc_out=.types \
 	  $(patsubst proto/%,convlens/proto/%,$(wildcard proto/*.proto))
+
+bench-overload: $(VENV)/dev.stamp ## Send 0.1 to 10 times what the server can do, and draw what it answers in time (minutes)
+	@$(BIN)/python bench/overload.py
 
 bench: $(VENV)/dev.stamp ## Run the benchmarks; each prints ratios measured in one run
 	@$(BIN)/python bench/preprocessing.py

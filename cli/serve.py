@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             options["action"] = argparse.BooleanOptionalAction
         else:
             options["metavar"] = (field.examples or [name.rpartition("_")[2].upper()])[0]
-        if name == "aliases":
-            options |= {"action": "append", "type": _alias}
+        if name in PAIRS:
+            options |= {"action": "append", "type": PAIRS[name]}
         if get_origin(field.annotation) is Literal:
             options["metavar"] = "|".join(get_args(field.annotation))
         parser.add_argument(flag_of(name), **options)
@@ -42,8 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
     given = vars(arguments)
     flags = {name: given[name] for name in Settings.model_fields if name in given}
-    if "aliases" in flags:
-        flags["aliases"] = dict(flags["aliases"])
+    for name in PAIRS.keys() & flags.keys():
+        flags[name] = dict(flags[name])
     try:
         configuration = configure(flags, arguments.config)
     except ConfigurationError as error:
@@ -87,3 +87,14 @@ def _alias(text: str) -> tuple[str, str]:
     if not alias or not model:
         raise argparse.ArgumentTypeError(f"must be ALIAS=NAME or ALIAS=NAME@VERSION, is {text!r}")
     return alias, model
+
+
+def _candidate(text: str) -> tuple[str, str]:
+    name, _, version = text.partition("@")
+    if not name or not version.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be NAME@VERSION, is {text!r}")
+    return name, version
+
+
+# The settings that are given a pair at a time.
+PAIRS = {"aliases": _alias, "candidates": _candidate}

@@ -98,7 +98,7 @@ class ModelSummary:
     Attributes:
         name: of the model.
         version: of the model.
-        state: "loading", "ready", "failed" or "unloading".
+        state: "loading", "ready", "failed", "unloading" or "unloaded".
         reason: why it is not ready; empty where it is.
         provider: what runs it.
         precision: of its weights.

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x63onvlens/proto/classifier.proto\x12\x0b\x63onvlens.v1\"c\n\x0f\x43lassifyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05image\x18\x03 \x01(\x0c\x12\r\n\x05top_k\x18\x04 \x01(\r\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"\xbc\x01\n\x10\x43lassifyResponse\x12,\n\x0bpredictions\x18\x01 \x03(\x0b\x32\x17.convlens.v1.Prediction\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12#\n\x06timing\x18\x04 \x01(\x0b\x32\x13.convlens.v1.Timing\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12!\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x12.convlens.v1.Error\"?\n\nPrediction\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05label\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\"e\n\x06Timing\x12\x11\n\tdecode_us\x18\x01 \x01(\r\x12\x10\n\x08queue_us\x18\x02 \x01(\r\x12\x10\n\x08infer_us\x18\x03 \x01(\r\x12\x10\n\x08total_us\x18\x04 \x01(\r\x12\x12\n\nbatch_size\x18\x05 \x01(\r\"&\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x13\n\x11ListModelsRequest\"?\n\x12ListModelsResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.convlens.v1.ModelSummary\"\x97\x01\n\x0cModelSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12!\n\x05state\x18\x03 \x01(\x0e\x32\x12.convlens.v1.State\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08provider\x18\x05 \x01(\t\x12\x11\n\tprecision\x18\x06 \x01(\t\x12\x10\n\x08pictures\x18\x07 \x01(\x08\"6\n\x14\x44\x65scribeModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\xdf\x01\n\x15\x44\x65scribeModelResponse\x12*\n\x07summary\x18\x01 \x01(\x0b\x32\x19.convlens.v1.ModelSummary\x12\x42\n\x08metadata\x18\x02 \x03(\x0b\x32\x30.convlens.v1.DescribeModelResponse.MetadataEntry\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12\x15\n\ranalysis_json\x18\x04 \x01(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*i\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_LOADING\x10\x01\x12\x0f\n\x0bSTATE_READY\x10\x02\x12\x10\n\x0cSTATE_FAILED\x10\x03\x12\x13\n\x0fSTATE_UNLOADING\x10\x04\x32\xcf\x02\n\nClassifier\x12G\n\x08\x43lassify\x12\x1c.convlens.v1.ClassifyRequest\x1a\x1d.convlens.v1.ClassifyResponse\x12Q\n\x0e\x43lassifyStream\x12\x1c.convlens.v1.ClassifyRequest\x1a\x1d.convlens.v1.ClassifyResponse(\x01\x30\x01\x12M\n\nListModels\x12\x1e.convlens.v1.ListModelsRequest\x1a\x1f.convlens.v1.ListModelsResponse\x12V\n\rDescribeModel\x12!.convlens.v1.DescribeModelRequest\x1a\".convlens.v1.DescribeModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x63onvlens/proto/classifier.proto\x12\x0b\x63onvlens.v1\"c\n\x0f\x43lassifyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05image\x18\x03 \x01(\x0c\x12\r\n\x05top_k\x18\x04 \x01(\r\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"\xbc\x01\n\x10\x43lassifyResponse\x12,\n\x0bpredictions\x18\x01 \x03(\x0b\x32\x17.convlens.v1.Prediction\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12#\n\x06timing\x18\x04 \x01(\x0b\x32\x13.convlens.v1.Timing\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12!\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x12.convlens.v1.Error\"?\n\nPrediction\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05label\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\"e\n\x06Timing\x12\x11\n\tdecode_us\x18\x01 \x01(\r\x12\x10\n\x08queue_us\x18\x02 \x01(\r\x12\x10\n\x08infer_us\x18\x03 \x01(\r\x12\x10\n\x08total_us\x18\x04 \x01(\r\x12\x12\n\nbatch_size\x18\x05 \x01(\r\"&\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x13\n\x11ListModelsRequest\"?\n\x12ListModelsResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.convlens.v1.ModelSummary\"\xc1\x01\n\x0cModelSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12!\n\x05state\x18\x03 \x01(\x0e\x32\x12.convlens.v1.State\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08provider\x18\x05 \x01(\t\x12\x11\n\tprecision\x18\x06 \x01(\t\x12\x10\n\x08pictures\x18\x07 \x01(\x08\x12\x12\n\nis_default\x18\x08 \x01(\x08\x12\x14\n\x0cis_candidate\x18\t \x01(\x08\"6\n\x14\x44\x65scribeModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\xdf\x01\n\x15\x44\x65scribeModelResponse\x12*\n\x07summary\x18\x01 \x01(\x0b\x32\x19.convlens.v1.ModelSummary\x12\x42\n\x08metadata\x18\x02 \x03(\x0b\x32\x30.convlens.v1.DescribeModelResponse.MetadataEntry\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12\x15\n\ranalysis_json\x18\x04 \x01(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*}\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_LOADING\x10\x01\x12\x0f\n\x0bSTATE_READY\x10\x02\x12\x10\n\x0cSTATE_FAILED\x10\x03\x12\x13\n\x0fSTATE_UNLOADING\x10\x04\x12\x12\n\x0eSTATE_UNLOADED\x10\x05\x32\xcf\x02\n\nClassifier\x12G\n\x08\x43lassify\x12\x1c.convlens.v1.ClassifyRequest\x1a\x1d.convlens.v1.ClassifyResponse\x12Q\n\x0e\x43lassifyStream\x12\x1c.convlens.v1.ClassifyRequest\x1a\x1d.convlens.v1.ClassifyResponse(\x01\x30\x01\x12M\n\nListModels\x12\x1e.convlens.v1.ListModelsRequest\x1a\x1f.convlens.v1.ListModelsResponse\x12V\n\rDescribeModel\x12!.convlens.v1.DescribeModelRequest\x1a\".convlens.v1.DescribeModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,8 +33,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DESCRIBEMODELRESPONSE_METADATAENTRY']._loaded_options = None
   _globals['_DESCRIBEMODELRESPONSE_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_STATE']._serialized_start=1070
-  _globals['_STATE']._serialized_end=1175
+  _globals['_STATE']._serialized_start=1112
+  _globals['_STATE']._serialized_end=1237
   _globals['_CLASSIFYREQUEST']._serialized_start=48
   _globals['_CLASSIFYREQUEST']._serialized_end=147
   _globals['_CLASSIFYRESPONSE']._serialized_start=150
@@ -50,13 +50,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMODELSRESPONSE']._serialized_start=569
   _globals['_LISTMODELSRESPONSE']._serialized_end=632
   _globals['_MODELSUMMARY']._serialized_start=635
-  _globals['_MODELSUMMARY']._serialized_end=786
-  _globals['_DESCRIBEMODELREQUEST']._serialized_start=788
-  _globals['_DESCRIBEMODELREQUEST']._serialized_end=842
-  _globals['_DESCRIBEMODELRESPONSE']._serialized_start=845
-  _globals['_DESCRIBEMODELRESPONSE']._serialized_end=1068
-  _globals['_DESCRIBEMODELRESPONSE_METADATAENTRY']._serialized_start=1021
-  _globals['_DESCRIBEMODELRESPONSE_METADATAENTRY']._serialized_end=1068
-  _globals['_CLASSIFIER']._serialized_start=1178
-  _globals['_CLASSIFIER']._serialized_end=1513
+  _globals['_MODELSUMMARY']._serialized_end=828
+  _globals['_DESCRIBEMODELREQUEST']._serialized_start=830
+  _globals['_DESCRIBEMODELREQUEST']._serialized_end=884
+  _globals['_DESCRIBEMODELRESPONSE']._serialized_start=887
+  _globals['_DESCRIBEMODELRESPONSE']._serialized_end=1110
+  _globals['_DESCRIBEMODELRESPONSE_METADATAENTRY']._serialized_start=1063
+  _globals['_DESCRIBEMODELRESPONSE_METADATAENTRY']._serialized_end=1110
+  _globals['_CLASSIFIER']._serialized_start=1240
+  _globals['_CLASSIFIER']._serialized_end=1575
 # @@protoc_insertion_point(module_scope)

@@ -30,6 +30,8 @@ class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_State.ValueType
     STATE_READY: _State.ValueType  # 2
     STATE_FAILED: _State.ValueType  # 3
     STATE_UNLOADING: _State.ValueType  # 4
+    STATE_UNLOADED: _State.ValueType  # 5
+    """Not in memory: the next request for it loads it."""
 
 class State(_State, metaclass=_StateEnumTypeWrapper): ...
 
@@ -38,6 +40,8 @@ STATE_LOADING: State.ValueType  # 1
 STATE_READY: State.ValueType  # 2
 STATE_FAILED: State.ValueType  # 3
 STATE_UNLOADING: State.ValueType  # 4
+STATE_UNLOADED: State.ValueType  # 5
+"""Not in memory: the next request for it loads it."""
 Global___State: _TypeAlias = State  # noqa: Y015
 
 @_typing.final
@@ -246,6 +250,8 @@ class ModelSummary(_message.Message):
     PROVIDER_FIELD_NUMBER: _builtins.int
     PRECISION_FIELD_NUMBER: _builtins.int
     PICTURES_FIELD_NUMBER: _builtins.int
+    IS_DEFAULT_FIELD_NUMBER: _builtins.int
+    IS_CANDIDATE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     state: Global___State.ValueType
@@ -256,6 +262,10 @@ class ModelSummary(_message.Message):
     precision: _builtins.str
     pictures: _builtins.bool
     """Whether it takes pictures: it carries preprocessing. Otherwise it takes tensors alone."""
+    is_default: _builtins.bool
+    """Whether it answers requests that name no version."""
+    is_candidate: _builtins.bool
+    """Whether it is on trial: it gets copies of requests, and its answers are compared."""
     def __init__(
         self,
         *,
@@ -266,10 +276,12 @@ class ModelSummary(_message.Message):
         provider: _builtins.str = ...,
         precision: _builtins.str = ...,
         pictures: _builtins.bool = ...,
+        is_default: _builtins.bool = ...,
+        is_candidate: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "pictures", b"pictures", "precision", b"precision", "provider", b"provider", "reason", b"reason", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_candidate", b"is_candidate", "is_default", b"is_default", "name", b"name", "pictures", b"pictures", "precision", b"precision", "provider", b"provider", "reason", b"reason", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,9 +27,10 @@ from convlens.server.metrics import Metrics
 from convlens.server.port import open_port, warn_if_open
 from convlens.server.providers import choose_provider
 from convlens.server.ready import Ready
-from convlens.server.repository import Repository, State
+from convlens.server.repository import Repository
 from convlens.server.settings import Settings
 from convlens.server.signals import either, stop_signals
+from convlens.server.version import State
 from convlens.server.watcher import watch
 
 logger = logging.getLogger(__name__)
@@ -113,12 +114,13 @@ class App:
     def describe(self, address: str, metrics_url: str = "") -> Ready:
         """What there is to say once the models are loaded."""
         versions = self.repository.versions
-        ready = [version.served.model for version in versions if version.served is not None]
+        loaded = [version.served.model for version in versions if version.served is not None]
+        models = [version.file.name for version in versions if version.can_be_asked]
         return Ready(
             address=address,
             metrics_url=metrics_url,
-            providers=tuple(dict.fromkeys(model.provider for model in ready)),
-            models=tuple(dict.fromkeys(model.name for model in ready)),
+            providers=tuple(dict.fromkeys(model.provider for model in loaded)),
+            models=tuple(dict.fromkeys(models)),
             failed=tuple(
                 (str(version.file.path), version.reason)
                 for version in versions
@@ -128,7 +130,12 @@ class App:
 
     def _edge(self) -> Edge:
         tokens = Tokens(self.settings.tokens) if self.settings.tokens else None
-        return Edge(self.metrics, tokens, self.settings.access_log)
+        return Edge(
+            self.metrics,
+            tokens,
+            self.settings.access_log,
+            clients_apart=bool(self.settings.max_in_flight_per_client),
+        )
 
     def _add_services(self, administration: Administration) -> None:
         window, server = self.settings.stream_window, self._server

@@ -57,13 +57,6 @@ class BatchTime:
             return 0.0
         return max(0.0, self._seconds + self._per_row * (rows - self._rows))
 
-    def predict_queue(self, rows: int, max_batch_size: int, instances: int = 1) -> float:
-        """Seconds that `rows` will take, in full batches and the rest, `instances` at a time."""
-        runs, rest = divmod(rows, max_batch_size)
-        full = self.predict(max_batch_size) if runs else 0.0
-        last = self.predict(rest)
-        return max((runs * full + last) / instances, full, last)
-
     def admits(self, rows: int, more: int, spare_seconds: float) -> bool:
         """Whether a batch may grow: not where that alone makes it miss its tightest deadline.
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from convlens.server.batch_time import BatchTime
+from convlens.server.caller import CALLER, Priority
 from convlens.server.errors import DeadlineExceededError, ModelNotReadyError
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -54,6 +55,7 @@ class _Waiting:
     rows: int
     row_shapes: tuple[tuple[int, ...], ...]
     deadline: float
+    priority: Priority
     submitted: float
     answer: "asyncio.Future[Inferred]"
 
@@ -123,7 +125,10 @@ class Batcher:
             raise ModelNotReadyError("the model is being unloaded")
         answer: asyncio.Future[Inferred] = asyncio.get_running_loop().create_future()
         row_shapes = tuple([array.shape[1:] for array in inputs])
-        self._waiting.append(_Waiting(inputs, rows, row_shapes, deadline, time.monotonic(), answer))
+        priority = CALLER.get().priority
+        self._put_in_line(
+            _Waiting(inputs, rows, row_shapes, deadline, priority, time.monotonic(), answer)
+        )
         self._rows_waiting += rows
         self._arrived.set()
         return await answer
@@ -163,6 +168,13 @@ class Batcher:
                     self._arrived.clear()
                     await self._arrived.wait()
         self._arrived.set()
+
+    def _put_in_line(self, waiting: _Waiting) -> None:
+        """At the end, but before what is less urgent."""
+        position = len(self._waiting)
+        while position and self._waiting[position - 1].priority > waiting.priority:
+            position -= 1
+        self._waiting.insert(position, waiting)
 
     def _next_batch(self) -> list[_Waiting]:
         """Take what may run together, and drop what nobody waits for any more.

@@ -11,16 +11,18 @@ from convlens.proto import classifier_pb2 as pb
 from convlens.proto import classifier_pb2_grpc as pb_grpc
 from convlens.server.errors import ServerError, status_code
 from convlens.server.failures import public_message
-from convlens.server.repository import Repository, State, Version
+from convlens.server.repository import Repository
 from convlens.server.rpc import cost_trailers, deadline_of, microseconds
 from convlens.server.served_model import Classification, ServedModel
 from convlens.server.streaming import answer_stream
+from convlens.server.version import State, Version
 
 STATES = {
     State.LOADING: pb.STATE_LOADING,
     State.READY: pb.STATE_READY,
     State.FAILED: pb.STATE_FAILED,
     State.UNLOADING: pb.STATE_UNLOADING,
+    State.UNLOADED: pb.STATE_UNLOADED,
 }
 
 
@@ -61,7 +63,7 @@ class ClassifierServicer(pb_grpc.ClassifierServicer):
     ) -> pb.ListModelsResponse:
         """List every version of every model, those that failed included."""
         return pb.ListModelsResponse(
-            models=[_summary(version) for version in self._repository.versions]
+            models=[self._summary(version) for version in self._repository.versions]
         )
 
     async def DescribeModel(
@@ -69,7 +71,7 @@ class ClassifierServicer(pb_grpc.ClassifierServicer):
     ) -> pb.DescribeModelResponse:
         """Tell all about one model; its analysis is made once."""
         version = self._repository.describe(request.model, request.version)
-        response = pb.DescribeModelResponse(summary=_summary(version))
+        response = pb.DescribeModelResponse(summary=self._summary(version))
         if version.served is not None:
             model = version.served.model
             response.metadata.update(model.metadata)
@@ -78,6 +80,11 @@ class ClassifierServicer(pb_grpc.ClassifierServicer):
                 self._analyses[model.sha256] = await asyncio.to_thread(_analysis, version)
             response.analysis_json = self._analyses[model.sha256]
         return response
+
+    def _summary(self, version: Version) -> pb.ModelSummary:
+        summary = _summary(version)
+        summary.is_default = self._repository.is_default(version)
+        return summary
 
     async def _classify(
         self, request: pb.ClassifyRequest, context: Any, *, wait_for_place: bool
@@ -133,6 +140,7 @@ def _summary(version: Version) -> pb.ModelSummary:
         version=version.file.version,
         state=STATES[version.state],
         reason=version.reason,
+        is_candidate=version.candidate,
     )
     if version.served is not None:
         model = version.served.model

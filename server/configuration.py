@@ -77,7 +77,7 @@ def configure(flags: Mapping[str, Any], file: Path | None) -> Configuration:
 
 def flag_of(name: str) -> str:
     """The flag of a setting: `--grace` for grace_seconds, `--alias` for aliases."""
-    short = {"grace_seconds": "grace", "aliases": "alias"}
+    short = {"grace_seconds": "grace", "aliases": "alias", "candidates": "candidate"}
     return "--" + short.get(name, name).replace("_", "-")
 
 

@@ -4,7 +4,6 @@ import asyncio
 import math
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +12,7 @@ import numpy as np
 from convlens.analysis.card import Preprocessing
 from convlens.server.errors import DeadlineExceededError, InvalidPictureError
 from convlens.server.picture import FloatArray, PixelArray, is_small, to_input, to_pixels
+from convlens.server.turns import Turns
 
 # A picture and an input no larger than this are handled on the event loop, in a tenth of a
 # millisecond: less than a change of thread there and back may take. The bytes are bounded too, so
@@ -43,7 +43,7 @@ class Decoder:
         preprocessing: of the model.
         normalised: whether the model takes values, or else the pixels themselves.
         max_pixels: the most that a picture's header may announce.
-        threads: that do it; small pictures need none.
+        turns: the threads that do it; small pictures need none.
         approximate: see `to_pixels`.
     """
 
@@ -51,7 +51,7 @@ class Decoder:
         self,
         preprocessing: Preprocessing,
         max_pixels: int,
-        threads: ThreadPoolExecutor,
+        turns: Turns,
         *,
         normalised: bool = True,
         approximate: bool = False,
@@ -63,7 +63,7 @@ class Decoder:
             approximate=approximate,
         )
         self._small_input = math.prod(preprocessing.size) <= SMALL_PIXELS
-        self._threads = threads
+        self._turns = turns
 
     async def decode(self, picture: bytes, arrived: float, deadline: float) -> Decoded:
         """Decode one picture.
@@ -79,9 +79,7 @@ class Decoder:
         """
         if self._small_input and len(picture) <= SMALL_BYTES and is_small(picture, SMALL_PIXELS):
             return self._decode(picture, arrived, deadline)
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, self._decode, picture, arrived, deadline
-        )
+        return await self._turns.run(self, self._decode, picture, arrived, deadline)
 
     async def decode_all(
         self, pictures: Sequence[bytes], arrived: float, deadline: float
@@ -105,14 +103,8 @@ class Decoder:
             decoded.append(result)
         wait_seconds = min(entry.wait_seconds for entry in decoded)
         tensors = [entry.tensor for entry in decoded]
-        tensor: FloatArray | PixelArray = await asyncio.get_running_loop().run_in_executor(
-            self._threads, np.concatenate, tensors
-        )
-        return Decoded(
-            tensor,
-            wait_seconds,
-            time.monotonic() - arrived - wait_seconds,
-        )
+        tensor = await self._turns.run(self, np.concatenate, tensors)
+        return Decoded(tensor, wait_seconds, time.monotonic() - arrived - wait_seconds)
 
     def _decode(self, picture: bytes, arrived: float, deadline: float) -> Decoded:
         """Runs in a decoder thread, unless the picture is small."""

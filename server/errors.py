@@ -15,6 +15,7 @@ ServerError
 ├── UnauthenticatedError   the call carries no token, or one that is not known
 ├── PermissionDeniedError  the token does not open what was asked for
 ├── OverloadedError        the queue is full
+│   └── ClientLimitError       one client has too much in flight
 └── DeadlineExceededError  the caller's deadline has passed
 
 Anything else that is raised while a request is answered is our fault: INTERNAL.
@@ -89,6 +90,10 @@ class OverloadedError(ServerError):
     def __init__(self, message: str, retry_after_seconds: float) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class ClientLimitError(OverloadedError):
+    """One client has as much in flight as it may have."""
 
 
 class DeadlineExceededError(ServerError):

@@ -4,17 +4,18 @@ from collections.abc import Iterable, Sequence
 
 from convlens.proto import inference_pb2 as pb
 from convlens.server.model import Model
-from convlens.server.repository import State, Version
 from convlens.server.rpc import microseconds
 from convlens.server.served_model import PICTURES
 from convlens.server.statistics import Duration, Statistics
 from convlens.server.tensor import TensorSpec
+from convlens.server.version import State, Version
 
 STATES = {
     State.LOADING: "LOADING",
     State.READY: "READY",
     State.FAILED: "UNAVAILABLE",
     State.UNLOADING: "UNLOADING",
+    State.UNLOADED: "UNAVAILABLE",
 }
 
 FORMATS = {"NCHW": pb.ModelInput.FORMAT_NCHW, "NHWC": pb.ModelInput.FORMAT_NHWC}

@@ -20,13 +20,14 @@ from convlens.server.failures import public_message
 from convlens.server.http import Probes
 from convlens.server.model import Model
 from convlens.server.predictions import classification
-from convlens.server.repository import Repository, State
+from convlens.server.repository import Repository
 from convlens.server.rpc import cost_trailers, deadline_of
 from convlens.server.served_model import ServedModel
 from convlens.server.signature import Signature
 from convlens.server.statistics import Timing
 from convlens.server.streaming import answer_stream
 from convlens.server.tensor import Array, Tensor
+from convlens.server.version import State
 
 EXTENSIONS = ("classification", "model_configuration", "statistics")
 
@@ -87,12 +88,12 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
     async def ModelReady(
         self, request: pb.ModelReadyRequest, context: Any
     ) -> pb.ModelReadyResponse:
-        """A model that does not exist is not ready, as probes expect it; that is no error."""
+        """Whether it can be asked, be it after loading; one that does not exist is no error."""
         try:
             version = self._repository.describe(request.name, request.version)
         except ModelNotFoundError:
             return pb.ModelReadyResponse(ready=False)
-        return pb.ModelReadyResponse(ready=version.state is State.READY)
+        return pb.ModelReadyResponse(ready=version.can_be_asked)
 
     async def ServerMetadata(
         self, request: pb.ServerMetadataRequest, context: Any
@@ -106,7 +107,7 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         self, request: pb.ModelMetadataRequest, context: Any
     ) -> pb.ModelMetadataResponse:
         """The tensors that a model takes and gives."""
-        model = self._repository.get(request.name, request.version).model
+        model = (await self._repository.get(request.name, request.version)).model
         ready = [
             entry.file.version
             for entry in self._repository.versions
@@ -118,7 +119,7 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         self, request: pb.ModelConfigRequest, context: Any
     ) -> pb.ModelConfigResponse:
         """How a model is run."""
-        served = self._repository.get(request.name, request.version)
+        served = await self._repository.get(request.name, request.version)
         return messages.model_config(served.model, served.max_batch_size, served.max_delay_seconds)
 
     async def ModelStatistics(

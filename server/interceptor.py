@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 
 from convlens.server.access import GRANT, OPEN_SERVICES, Tokens
+from convlens.server.caller import CALLER, Caller, Priority, host_of, read_priority
 from convlens.server.errors import status_code
 from convlens.server.failures import error_trailers, public_message
 from convlens.server.logs import ACCESS
@@ -25,9 +26,13 @@ class Edge(grpc.aio.ServerInterceptor):
         metrics: of the server.
         tokens: that callers must have; None where anybody may call.
         access_log: the share of calls that are logged.
+        clients_apart: whether clients have limits of their own.
     """
 
-    def __init__(self, metrics: Metrics, tokens: Tokens | None, access_log: float) -> None:
+    def __init__(
+        self, metrics: Metrics, tokens: Tokens | None, access_log: float, *, clients_apart: bool
+    ) -> None:
+        self._clients_apart = clients_apart
         self._metrics = metrics
         self._tokens = tokens
         self._access_log = access_log
@@ -54,7 +59,9 @@ class Edge(grpc.aio.ServerInterceptor):
         behavior = getattr(handler, kind)
         service = method.split("/")[1]
         tokens = None if service in OPEN_SERVICES else self._tokens
-        edge = _MethodEdge(self._metrics, kind, method, tokens, self._access_log)
+        edge = _MethodEdge(
+            self._metrics, kind, method, tokens, self._access_log, clients_apart=self._clients_apart
+        )
         check = all_checked if handler.request_streaming else checked
 
         async def answer(request: Any, context: Any) -> Any:
@@ -77,8 +84,16 @@ class _MethodEdge:
     """The edge of one method, with the labels of its metrics filled in."""
 
     def __init__(
-        self, metrics: Metrics, kind: str, method: str, tokens: Tokens | None, access_log: float
+        self,
+        metrics: Metrics,
+        kind: str,
+        method: str,
+        tokens: Tokens | None,
+        access_log: float,
+        *,
+        clients_apart: bool,
     ) -> None:
+        self._clients_apart = clients_apart
         _, service, name = method.split("/")
         labels = (kind, service, name)
         self._method = method
@@ -97,8 +112,7 @@ class _MethodEdge:
         self._started.inc()
         code = grpc.StatusCode.OK
         try:
-            if self._tokens is not None:
-                GRANT.set(self._tokens.grant(context.invocation_metadata()))
+            self._identify(context)
             yield
         except (asyncio.CancelledError, GeneratorExit):
             # grpc cancels the handler for both: the caller went away, or its deadline passed.
@@ -117,6 +131,20 @@ class _MethodEdge:
             self._handling_seconds.observe(seconds)
             if self._access_log and random.random() < self._access_log:  # noqa: S311
                 self._log(context, code, seconds)
+
+    def _identify(self, context: Any) -> None:
+        """Note who calls, what they may do, and how urgent it is."""
+        metadata = context.invocation_metadata() or ()
+        client = ""
+        if self._tokens is not None:
+            grant = self._tokens.grant(metadata)
+            GRANT.set(grant)
+            client = grant.sha256
+        elif self._clients_apart:
+            client = host_of(context.peer())
+        priority = read_priority(metadata)
+        if client or priority is not Priority.NORMAL:
+            CALLER.set(Caller(client, priority))
 
     def _log(self, context: Any, code: grpc.StatusCode, seconds: float) -> None:
         """Log the call; the caller's own id of the request joins the line to the caller's logs."""

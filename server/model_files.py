@@ -48,6 +48,23 @@ def find_model_files(folder: Path) -> list[ModelFile]:
     return sorted(found.values(), key=lambda file: (file.name, int(file.version)))
 
 
+def check_folder(folder: Path, default_model: str) -> None:
+    """Make sure that there is something to serve.
+
+    Args:
+        folder: of the files.
+        default_model: that must be among them; "" for none.
+
+    Raises:
+        StartError: it is not so.
+    """
+    names = sorted({file.name for file in find_model_files(folder)})
+    if not names:
+        raise StartError(f"--models {folder}: there is no name.onnx and no name/1/model.onnx in it")
+    if default_model and default_model not in names:
+        raise StartError(f"--default-model {default_model}: there are {', '.join(names)}")
+
+
 def _add(found: dict[tuple[str, str], ModelFile], name: str, version: str, path: Path) -> None:
     try:
         status = path.stat()

@@ -3,17 +3,19 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from convlens.server.batch_time import BatchTime
 from convlens.server.batcher import Batcher, Inferred
+from convlens.server.caller import CALLER
+from convlens.server.clients import Clients
 from convlens.server.decoder import Decoded, Decoder
 from convlens.server.errors import (
+    ClientLimitError,
     DeadlineExceededError,
     InvalidPictureError,
     InvalidRequestError,
@@ -23,16 +25,19 @@ from convlens.server.errors import (
 )
 from convlens.server.metrics import Metrics
 from convlens.server.model import Model
+from convlens.server.pace import Pace
 from convlens.server.places import Places
 from convlens.server.predictions import Prediction, top_k
 from convlens.server.settings import Settings
 from convlens.server.statistics import Statistics, Timing
 from convlens.server.tensor import Array, Tensor
+from convlens.server.turns import Turns
 
 PICTURES = "image"  # the BYTES tensor that holds encoded pictures in place of the model's own input
 
 REJECTIONS: dict[type[BaseException], str] = {
     OverloadedError: "queue_full",
+    ClientLimitError: "client_limit",
     DeadlineExceededError: "deadline",
     InvalidPictureError: "invalid_picture",
     InvalidTensorError: "invalid_tensor",
@@ -41,6 +46,15 @@ REJECTIONS: dict[type[BaseException], str] = {
 }
 
 Answer = TypeVar("Answer")
+
+Question = bytes | Mapping[str, Tensor]  # an encoded picture, or what `ServedModel.infer` takes
+
+
+class Witness(Protocol):
+    """Is shown what was answered, see `Trial.copy`."""
+
+    def copy(self, question: Question, outputs: tuple[Array, ...], *, busy: bool) -> None:
+        """Take note of a question that was answered."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +83,18 @@ class ServedModel:
     Args:
         model: loaded and checked.
         decoders: the threads that turn bytes into inputs; shared by all models.
+        clients: what each may have in flight; shared by all models.
         metrics: of the server.
         settings: of the server.
     """
 
     def __init__(
-        self, model: Model, decoders: ThreadPoolExecutor, metrics: Metrics, settings: Settings
+        self,
+        model: Model,
+        decoders: Turns,
+        clients: Clients,
+        metrics: Metrics,
+        settings: Settings,
     ) -> None:
         self.model = model
         self.max_batch_size = model.plan.max_batch_size if model.signature.batched else 1
@@ -93,13 +113,15 @@ class ServedModel:
             else None
         )
         self._places = Places(settings.queue_size)
-        self._batch_time = BatchTime()
+        self.trial: Witness | None = None
+        self._clients = clients
+        self._pace = Pace()
         self._closing = False
         self._batcher = Batcher(
             model.run,
             self.max_batch_size,
             self._ran,
-            batch_time=self._batch_time,
+            batch_time=BatchTime(),
             max_delay_seconds=self.max_delay_seconds,
             instances=model.plan.instances,
         )
@@ -142,7 +164,7 @@ class ServedModel:
                 arrived = time.monotonic()
                 decoded = await decoder.decode(image, arrived, deadline)
                 predictions, timing = await self._run(
-                    self._prepared(decoded, arrived), deadline, encode
+                    image, self._prepared(decoded, arrived), deadline, encode
                 )
         self._metrics.confidence.observe(predictions[0].probability)
         return Classification(predictions, self.model, timing)
@@ -178,12 +200,29 @@ class ServedModel:
                 await self._admit(rows, deadline, wait_for_place=wait_for_place)
                 with self._held(rows):
                     prepared = _Prepared(inputs, rows, time.monotonic())
-                    return await self._run(prepared, deadline, encode)
+                    return await self._run(tensors, prepared, deadline, encode)
             await self._admit(len(pictures), deadline, wait_for_place=wait_for_place)
             with self._held(len(pictures)):
                 arrived = time.monotonic()
                 decoded = await self._picture_decoder().decode_all(pictures, arrived, deadline)
-                return await self._run(self._prepared(decoded, arrived), deadline, encode)
+                return await self._run(tensors, self._prepared(decoded, arrived), deadline, encode)
+
+    async def repeat(
+        self,
+        question: Question,
+        encode: Callable[[tuple[Array, ...]], Answer],
+        deadline: float,
+    ) -> Answer:
+        """Answer what another version has answered; see `infer`."""
+        if isinstance(question, bytes):
+            question = {PICTURES: Tensor("BYTES", np.array([question], object))}
+        answer, _ = await self.infer(question, encode, deadline, wait_for_place=False)
+        return answer
+
+    @property
+    def in_flight(self) -> int:
+        """The rows that were accepted and are not answered yet."""
+        return self._places.taken
 
     async def close(self) -> None:
         """Answer what is in flight, refuse the rest, then free the batcher's thread."""
@@ -221,41 +260,50 @@ class ServedModel:
         A request that cannot be answered in time any more, as the time of the last runs and what
         is in flight tell, is refused at the door.
         """
-        taken = self._places.taken
-        seconds = self._seconds_for(taken + rows)
+        priority = CALLER.get().priority
+        before = self._places.taken_before(priority)
+        seconds = self._pace.predict(before + rows) if before else 0.0
         if time.monotonic() + seconds > deadline:
             raise DeadlineExceededError(
-                f"{taken} pictures are in flight for model {self.model.name!r}: with them this "
+                f"{before} pictures are in flight for model {self.model.name!r}: with them this "
                 f"would take about {seconds:.3f} s, and the deadline comes sooner"
             )
         if rows > self._places.total:
             raise InvalidRequestError(
                 f"{rows} rows in one request; at most {self._places.total} may be in flight"
             )
-        if wait_for_place:
-            await self._places.take(rows)
-        elif not self._places.try_take(rows):
-            raise OverloadedError(
-                f"{self._places.total} pictures are in flight for model "
-                f"{self.model.name!r}: try again later",
-                retry_after_seconds=self._seconds_for(self._places.total),
-            )
-
-    def _seconds_for(self, rows: int) -> float:
-        """How long so many rows are expected to take."""
-        instances = self.model.plan.instances
-        return self._batch_time.predict_queue(rows, self.max_batch_size, instances)
+        retry_after_seconds = self._pace.predict(self._places.taken)
+        await self._clients.take(rows, retry_after_seconds, wait_for_place=wait_for_place)
+        try:
+            if wait_for_place:
+                await self._places.take(rows, priority)
+            elif not self._places.try_take(rows, priority):
+                raise OverloadedError(
+                    f"{self._places.taken} pictures are in flight for model "
+                    f"{self.model.name!r}: try again later",
+                    retry_after_seconds,
+                )
+        except BaseException:
+            self._clients.give_back(rows)
+            raise
 
     @contextmanager
     def _held(self, rows: int) -> Iterator[None]:
+        priority = CALLER.get().priority
+        start, before = time.monotonic(), self._places.taken_before(priority)
         self._metrics.in_flight.inc(rows)
         try:
             if self._closing:
                 raise ModelRetiredError(f"model {self.model.name!r} is being unloaded")
             yield
+            self._pace.learn(before, time.monotonic() - start)
+        except (asyncio.CancelledError, DeadlineExceededError):
+            self._pace.learn_at_least(before, time.monotonic() - start)
+            raise
         finally:
             self._metrics.in_flight.dec(rows)
-            self._places.give_back(rows)
+            self._places.give_back(rows, priority)
+            self._clients.give_back(rows)
 
     def _prepared(self, decoded: Decoded, arrived: float) -> _Prepared:
         rows = len(decoded.tensor)
@@ -265,6 +313,7 @@ class ServedModel:
 
     async def _run(
         self,
+        question: Question,
         prepared: _Prepared,
         deadline: float,
         encode: Callable[[tuple[Array, ...]], Answer],
@@ -282,6 +331,9 @@ class ServedModel:
             batch_size=inferred.batch_size,
         )
         self._observe(timing, prepared.rows)
+        if self.trial is not None:
+            busy = 2 * self._places.taken > self._places.total
+            self.trial.copy(question, inferred.outputs, busy=busy)
         return answer, timing
 
     async def _submit(self, prepared: _Prepared, deadline: float) -> Inferred:

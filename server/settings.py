@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ByteSize, ConfigDict, Field
 
 from convlens.server.logs import LogFormat
 from convlens.server.plan import ConvolutionSearch, Precision
@@ -38,6 +38,32 @@ class Settings(BaseModel):
     )
     default_model: str = Field(
         "", examples=["NAME"], description="answers requests that name no model"
+    )
+    memory_budget: ByteSize = Field(
+        ByteSize(0),
+        examples=["SIZE"],
+        description="for all models together, such as 2GiB: they are loaded when they are asked "
+        "for, and the least recently used one makes room; 0: all are loaded, and stay",
+    )
+    candidates: Mapping[str, str] = Field(
+        {},
+        examples=["NAME@VERSION"],
+        description="a version that gets copies of its model's requests, to be compared with the "
+        "answers given; may be repeated",
+    )
+    candidate_share: float = Field(
+        1.0, ge=0, le=1, examples=["SHARE"], description="of the requests that are copied"
+    )
+    promote_at: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        examples=["SHARE"],
+        description="makes a candidate the default once its first prediction is the same in this "
+        "share; 0: never",
+    )
+    promote_after: Count = Field(
+        1000, examples=["ROWS"], description="that are compared before each such decision"
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Port = Field(50051, description="of the gRPC server; 0: a free one")
@@ -81,6 +107,12 @@ class Settings(BaseModel):
     )
     queue_size: Count = Field(
         256, examples=["PICTURES"], description="the most in flight for one model; more are refused"
+    )
+    max_in_flight_per_client: int = Field(
+        0,
+        ge=0,
+        examples=["PICTURES"],
+        description="the most in flight for one token, or else one address; 0: no such limit",
     )
     stream_window: Count = Field(
         16, examples=["PICTURES"], description="the most in flight for one stream"

@@ -142,8 +142,8 @@ def save_model(
     return path
 
 
-def save_brightness_model(path: Path, **metadata: Any) -> Path:
-    """A classifier of 32x32 grey pictures that says "bright" or "dark"."""
+def save_brightness_model(path: Path, *, slope: float = 20.0, **metadata: Any) -> Path:
+    """A classifier of 32x32 grey pictures that says "bright" or "dark"; wrongly at slope -20."""
     nodes = [
         helper.make_node("ReduceMean", ["input"], ["mean"], axes=[1, 2, 3], keepdims=0),
         helper.make_node("Unsqueeze", ["mean", "axis"], ["column"]),
@@ -151,8 +151,8 @@ def save_brightness_model(path: Path, **metadata: Any) -> Path:
     ]
     weights = {
         "axis": np.array([1], np.int64),
-        "weight": np.array([[20.0, -20.0]], np.float32),
-        "bias": np.array([-10.0, 10.0], np.float32),
+        "weight": np.array([[slope, -slope]], np.float32),
+        "bias": np.array([-slope / 2, slope / 2], np.float32),
     }
     card = {"preprocessing": GREY_32, "labels": ["bright", "dark"], **metadata}
     return save_model(path, nodes, weights, metadata=card)

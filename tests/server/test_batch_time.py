@@ -20,7 +20,6 @@ def line(rows: int) -> tuple[int, float]:
 
 def test_nothing_is_predicted_before_the_first_run() -> None:
     assert BatchTime().predict(8) == 0.0
-    assert BatchTime().predict_queue(100, 8) == 0.0
 
 
 def test_one_run_is_taken_as_proportional() -> None:
@@ -55,12 +54,6 @@ def test_larger_batches_that_took_less_never_make_a_prediction_negative() -> Non
     batch_time = learnt(*[(1, 0.020), (16, 0.004)] * 10)
     assert all(batch_time.predict(rows) >= 0.0 for rows in range(200))
     assert batch_time.predict(200) >= batch_time.predict(1)
-
-
-def test_a_queue_takes_full_batches_and_the_rest() -> None:
-    batch_time = learnt(*(line(rows) for rows in [1, 4, 8, 16] * 5))
-    expected = 2 * batch_time.predict(8) + batch_time.predict(3)
-    assert batch_time.predict_queue(19, 8) == pytest.approx(expected)
 
 
 def test_a_batch_grows_until_its_tightest_deadline_would_be_missed() -> None:

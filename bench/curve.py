@@ -1,0 +1,61 @@
+"""Draws curves over a logarithmic axis as SVG."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+WIDTH, HEIGHT, MARGIN = 640, 360, 48
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve: what it is called, its points (x, y), its colour."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    colour: str
+
+
+def draw(series: Sequence[Series], title: str, x_label: str) -> str:
+    """Draw curves together; x is logarithmic and y starts at 0.
+
+    Returns:
+        The text of an SVG file.
+    """
+    xs = sorted({x for entry in series for x, _ in entry.points})
+    top = max(y for entry in series for _, y in entry.points) * 1.1
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = math.log(x / xs[0]) / math.log(xs[-1] / xs[0])
+        return (
+            MARGIN + across * (WIDTH - 2 * MARGIN),
+            HEIGHT - MARGIN - y / top * (HEIGHT - 2 * MARGIN),
+        )
+
+    left, bottom = place(xs[0], 0)
+    right, _ = place(xs[-1], 0)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        'font-family="sans-serif" font-size="12">',
+        '<rect width="100%" height="100%" fill="white"/>',
+        _text(WIDTH / 2, 24, title),
+        _text(WIDTH / 2, HEIGHT - 8, x_label),
+        f'<path d="M{left:.1f} {bottom:.1f}H{right:.1f}" stroke="black"/>',
+    ]
+    parts += [_text(place(x, 0)[0], bottom + 16, f"{x:g}") for x in xs]
+    for share in (0.25, 0.5, 0.75, 1.0):
+        _, y = place(xs[0], share * top)
+        parts.append(f'<path d="M{left:.1f} {y:.1f}H{right:.1f}" stroke="#dddddd"/>')
+        parts.append(_text(left - 20, y + 4, f"{share * top:.0f}"))
+    for index, entry in enumerate(series):
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in entry.points))
+        parts.append(
+            f'<polyline points="{points}" fill="none" stroke="{entry.colour}" stroke-width="2"/>'
+        )
+        name = _text(right - 40, bottom - 16 * (index + 1), entry.name, entry.colour)
+        parts.append(name)
+    return "\n".join([*parts, "</svg>\n"])
+
+
+def _text(x: float, y: float, text: str, colour: str = "black") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="middle" fill="{colour}">{text}</text>'

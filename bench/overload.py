@@ -1,0 +1,265 @@
+"""What is left of the server's throughput when more is asked of it than it can do.
+
+ResNet-18 (random weights: they cost the same) classifies photographs. The capacity is measured
+first, with a fixed number of pictures in flight; then pictures are sent at 0.1 to 10 times that
+rate, whether or not earlier ones have been answered, each with a deadline. Answers that met their
+deadline are the goodput. The sender runs in a process of its own on the same processors: what it
+takes there is reported, and is missing from the server's goodput.
+
+    make bench-overload
+"""
+
+import argparse
+import asyncio
+import collections
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+import grpc
+import numpy as np
+from curve import Series, draw
+from PIL import Image
+from skimage import data as photographs
+from sklearn.datasets import load_sample_images
+
+from convlens.proto import classifier_pb2 as pb
+
+LOADS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0)
+SECONDS = 10.0
+IN_FLIGHT = 32  # while the capacity is measured
+CHANNELS = 4
+METHOD = "/convlens.v1.Classifier/Classify"
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass
+class Outcome:
+    """What became of the pictures that were sent at one rate."""
+
+    rate: float
+    seconds: float = 0.0
+    sent: int = 0
+    good: int = 0
+    late: int = 0
+    answer_ms: list[float] = field(default_factory=list)
+    refusal_ms: list[float] = field(default_factory=list)
+    refused_by: collections.Counter[str] = field(default_factory=collections.Counter)
+    behind_ms: float = 0.0  # how far the sender fell behind its own timetable
+    sender_cpu: float = 0.0  # processors
+
+
+def main() -> None:
+    """Measure, print, and write the figures and the picture of the curve."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--loads", type=float, nargs="+", default=LOADS, metavar="TIMES")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each load")
+    parser.add_argument("--deadline", type=float, default=0.5, metavar="SECONDS")
+    options = parser.parse_args()
+    model = _model()
+    with (
+        _server(model.parent) as (address, process),
+        ProcessPoolExecutor(1, mp_context=get_context("spawn")) as sender,
+    ):
+        memory = Memory(process.pid)
+        capacity = sender.submit(measure_capacity, address, options.seconds).result()
+        print(f"capacity {capacity:.1f} pictures a second", file=sys.stderr)
+        rows = []
+        for load in options.loads:
+            before = _cpu_seconds(process.pid)
+            arguments = (address, load * capacity, options.seconds, options.deadline)
+            outcome = sender.submit(send, *arguments).result()
+            cpu = _cpu_seconds(process.pid) - before
+            row = {"load": load, **_row(outcome), "server_cpu": round(cpu / outcome.seconds, 2)}
+            row["good_a_cpu_second"] = round(outcome.good / cpu, 1)
+            row["server_mebibytes"] = memory.most_since_last()
+            rows.append(row)
+            print(json.dumps(row), file=sys.stderr)
+    best = max(row["goodput"] for row in rows)
+    result = {
+        "command": "make bench-overload",
+        "processors": os.cpu_count(),
+        "deadline_ms": options.deadline * 1e3,
+        "capacity": round(capacity, 1),
+        "goodput_at_the_highest_load_of_the_best": round(rows[-1]["goodput"] / best, 3),
+        "loads": rows,
+    }
+    print(json.dumps({key: value for key, value in result.items() if key != "loads"}, indent=2))
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "overload.json").write_text(json.dumps(result, indent=2) + "\n")
+    curves = (
+        Series("goodput", [(row["load"], row["goodput"]) for row in rows], "#1a7f37"),
+        Series("offered", [(row["load"], min(row["sent"], capacity)) for row in rows], "#999999"),
+    )
+    title = f"ResNet-18: answers within {options.deadline * 1e3:.0f} ms, a second"
+    (RESULTS / "overload.svg").write_text(draw(curves, title, "load, times the capacity"))
+
+
+def measure_capacity(address: str, seconds: float) -> float:
+    """Pictures a second with `IN_FLIGHT` of them in flight all the time."""
+    return asyncio.run(_keep_busy(address, seconds))
+
+
+def send(address: str, rate: float, seconds: float, deadline: float) -> Outcome:
+    """Send so many pictures a second, at random times, and wait until each has its end."""
+    return asyncio.run(_send(address, rate, seconds, deadline))
+
+
+async def _keep_busy(address: str, seconds: float) -> float:
+    async with grpc.aio.insecure_channel(address) as channel:
+        classify = channel.unary_unary(METHOD)
+        requests = _requests()
+        start, answered = time.perf_counter() + seconds / 4, 0  # the first quarter warms up
+
+        async def caller(number: int) -> None:
+            nonlocal answered
+            while time.perf_counter() < start + seconds:
+                await classify(requests[number % len(requests)])
+                number += 1
+                answered += start <= time.perf_counter() < start + seconds
+
+        await asyncio.gather(*map(caller, range(IN_FLIGHT)))
+    return answered / seconds
+
+
+async def _send(address: str, rate: float, seconds: float, deadline: float) -> Outcome:
+    outcome = Outcome(rate)
+    requests = _requests()
+    rng = random.Random(0)
+    options = [("grpc.use_local_subchannel_pool", 1)]  # else the channels share one connection
+    channels = [grpc.aio.insecure_channel(address, options) for _ in range(CHANNELS)]
+    await asyncio.gather(*(channel.channel_ready() for channel in channels))
+    methods = [channel.unary_unary(METHOD) for channel in channels]
+
+    async def ask(number: int) -> None:
+        start = time.perf_counter()
+        try:
+            await methods[number % CHANNELS](requests[number % len(requests)], timeout=deadline)
+        except grpc.aio.AioRpcError as error:
+            took = time.perf_counter() - start
+            if took >= deadline:
+                outcome.late += 1
+            else:
+                outcome.refusal_ms.append(took * 1e3)
+                outcome.refused_by[error.code().name] += 1
+        else:
+            outcome.good += 1
+            outcome.answer_ms.append((time.perf_counter() - start) * 1e3)
+
+    cpu, start = time.process_time(), time.perf_counter()
+    due = start
+    calls = []
+    while due < start + seconds:
+        now = time.perf_counter()
+        outcome.behind_ms = max(outcome.behind_ms, (now - due) * 1e3)
+        await asyncio.sleep(max(0.0, due - now))
+        calls.append(asyncio.create_task(ask(outcome.sent)))
+        outcome.sent += 1
+        due += rng.expovariate(rate)
+    outcome.seconds = max(seconds, time.perf_counter() - start)
+    await asyncio.gather(*calls)
+    outcome.sender_cpu = (time.process_time() - cpu) / outcome.seconds
+    await asyncio.gather(*(channel.close() for channel in channels))
+    return outcome
+
+
+def _requests() -> list[bytes]:
+    """Messages with photographs as JPEG, ready to be sent."""
+    arrays = [
+        *(getattr(photographs, name)() for name in ("chelsea", "rocket", "coffee", "astronaut")),
+        *load_sample_images().images,
+    ]
+    requests = []
+    for array in arrays:
+        buffer = io.BytesIO()
+        Image.fromarray(array).save(buffer, "JPEG", quality=90)
+        requests.append(pb.ClassifyRequest(image=buffer.getvalue()).SerializeToString())
+    return requests
+
+
+def _row(outcome: Outcome) -> dict[str, object]:
+    seconds = outcome.seconds
+    return {
+        "sent": round(outcome.sent / seconds, 1),
+        "goodput": round(outcome.good / seconds, 1),
+        "late": round(outcome.late / seconds, 1),
+        "refused": {code: round(n / seconds, 1) for code, n in outcome.refused_by.items()},
+        "answer_ms": _quantiles(outcome.answer_ms),
+        "refusal_ms": _quantiles(outcome.refusal_ms),
+        "sender_behind_ms": round(outcome.behind_ms, 1),
+        "sender_cpu": round(outcome.sender_cpu, 2),
+    }
+
+
+def _quantiles(values: list[float]) -> dict[str, float] | None:
+    if not values:
+        return None
+    return {f"p{q}": round(float(np.percentile(values, q)), 1) for q in (50, 99)}
+
+
+class Memory:
+    """Samples how much memory a process takes, and so long as it lives."""
+
+    def __init__(self, pid: int) -> None:
+        self._path = Path(f"/proc/{pid}/statm")
+        self._samples: list[int] = []
+        threading.Thread(target=self._sample, daemon=True).start()
+
+    def most_since_last(self) -> float:
+        """The most since the last time that this was asked, in MiB."""
+        samples, self._samples = self._samples, []
+        return round(max(samples) / 2**20, 1)
+
+    def _sample(self) -> None:
+        while self._path.exists():
+            pages = int(self._path.read_text().split()[1])
+            self._samples.append(pages * os.sysconf("SC_PAGE_SIZE"))
+            time.sleep(0.1)
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _model() -> Path:
+    path = RESULTS / "overload-models" / "resnet18.onnx"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        command = ("export", "resnet18", "--weights", "random", "-o", str(path))
+        subprocess.run([sys.executable, "-m", "convlens.cli", *command], check=True)
+    return path
+
+
+@contextmanager
+def _server(models: Path) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    command = ("serve", "--models", str(models), "--port", "0", "--metrics-port", "0")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "convlens.cli", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        words = process.stdout.readline().split()
+        yield words[words.index("on") + 1].rstrip(","), process
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""From a model's file to what answers requests."""
+
+import asyncio
+import logging
+
+from convlens.server.clients import Clients
+from convlens.server.errors import ModelLoadError
+from convlens.server.memory import session_bytes
+from convlens.server.metrics import Metrics
+from convlens.server.model import Model, load_model
+from convlens.server.model_files import ModelFile
+from convlens.server.plan import Gpu, Machine
+from convlens.server.processors import processor_count
+from convlens.server.providers import ModelSource
+from convlens.server.served_model import ServedModel
+from convlens.server.settings import Settings
+from convlens.server.tuned_file import make_planner
+from convlens.server.turns import Turns
+
+logger = logging.getLogger(__name__)
+
+
+class Loader:
+    """Loads files, and hands each model what all of them share.
+
+    Args:
+        settings: of the server.
+        provider: what runs the models that were not tuned: a key of `PROVIDERS`.
+        metrics: of the server.
+    """
+
+    def __init__(self, settings: Settings, provider: str, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        threads = settings.threads or processor_count()
+        self._planner = make_planner(
+            provider,
+            settings.runtime_precision,
+            settings.tuned,
+            threads,
+            settings.max_batch_size,
+            any_provider=settings.provider == "auto",
+        )
+        self._machine = Machine(settings.cache_dir, _gpu(settings))
+        self._decoders = Turns(threads)
+        self._clients = Clients(settings.max_in_flight_per_client)
+
+    async def memory_bytes(self, file: ModelFile) -> int:
+        """Estimate what a file's model will take; see `session_bytes`.
+
+        Raises:
+            ModelLoadError: the file is gone.
+        """
+        try:
+            return await asyncio.to_thread(session_bytes, file.path, self._settings.max_batch_size)
+        except OSError as error:
+            raise ModelLoadError(str(error)) from error
+
+    async def load(self, file: ModelFile) -> ServedModel:
+        """Load a file and prove that it computes what it promises.
+
+        Raises:
+            ModelLoadError: it is broken; see `load_model`.
+        """
+        model = await asyncio.to_thread(self._open, file)
+        logger.info(
+            "model %s version %s is ready on %s after %.2f s%s",
+            model.name,
+            model.version,
+            model.plan,
+            model.load_seconds,
+            " (random weights)" if model.card.weights_origin == "random" else "",
+        )
+        return ServedModel(model, self._decoders, self._clients, self._metrics, self._settings)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._decoders.close()
+
+    def _open(self, file: ModelFile) -> Model:
+        source = ModelSource.read(file.path)
+        plan = self._planner.choose(source)
+        return load_model(file.name, file.version, source, plan, self._machine)
+
+
+def _gpu(settings: Settings) -> Gpu:
+    return Gpu(
+        device=settings.gpu_device,
+        memory_bytes=settings.gpu_memory_bytes,
+        tf32=settings.tf32,
+        convolution_search=settings.convolution_search,
+        graphs=settings.cuda_graphs,
+    )

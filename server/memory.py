@@ -1,0 +1,50 @@
+"""What a model takes in memory, and how memory is given back."""
+
+import ctypes
+import gc
+from pathlib import Path
+
+from convlens.analysis import analyze
+from convlens.analysis.errors import AnalysisError
+
+# Of a session on the CPU: the weights as they were read, as they were optimised, and packed for the
+# kernels. `bench/memory.py` compares the estimate with what is measured.
+COPIES_OF_THE_WEIGHTS = 3.5
+# Of a session that has next to no weights.
+EMPTY_SESSION_BYTES = 2 * 2**20
+
+
+def session_bytes(path: Path, max_batch_size: int) -> int:
+    """Estimate what a session takes once it has run its largest batch.
+
+    The estimate is made of the graph, before anything is loaded: the process's size before and
+    after says little, as memory that was freed is used again. A runtime keeps the memory of the
+    largest batch that it has run.
+
+    Args:
+        path: of the model.
+        max_batch_size: the most rows that share a run.
+    """
+    try:
+        report = analyze(path)
+    except AnalysisError:  # the runtime may still load it, or will say why not
+        return EMPTY_SESSION_BYTES + round(COPIES_OF_THE_WEIGHTS * path.stat().st_size)
+    batch_is_fixed = any(
+        isinstance(length, int) for tensor in report.inputs for length in (tensor.shape or ())[:1]
+    )
+    rows = 1 if batch_is_fixed else max_batch_size
+    activations = rows * (report.totals.peak_activation_bytes or 0)
+    weights = round(COPIES_OF_THE_WEIGHTS * report.totals.weight_bytes)
+    return EMPTY_SESSION_BYTES + weights + activations
+
+
+def give_back_memory() -> None:
+    """Return what was freed to the operating system.
+
+    A model and its batcher refer to each other: they are freed by the collector. glibc keeps freed
+    memory for itself, a quarter to a half of a model's, unless it is told not to.
+    """
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -1,0 +1,114 @@
+"""With a memory budget models are loaded when they are asked for, and make room for each other."""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from convlens.client import AsyncClient, Client, ServerError
+from convlens.proto import inference_pb2, inference_pb2_grpc
+from convlens.server.memory import session_bytes
+from tests.support import BUNDLED, RunningServer, grey_png, running_server, save_brightness_model
+
+WHITE = grey_png(255)
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """A folder with three models of one size."""
+    for name in ("one", "two", "three"):
+        save_brightness_model(tmp_path / f"{name}.onnx", labels=[name, "dark"])
+    return tmp_path
+
+
+@pytest.fixture
+def server(models: Path) -> Iterator[RunningServer]:
+    """A server with room for two of them."""
+    budget = round(2.5 * session_bytes(models / "one.onnx", 16))
+    with running_server("--models", str(models), "--memory-budget", str(budget)) as server:
+        yield server
+
+
+def _label(client: Client, model: str) -> str:
+    return client.classify(WHITE, model=model, top_k=1).predictions[0].label
+
+
+def _states(client: Client) -> dict[str, str]:
+    return {entry.name: entry.state for entry in client.list_models()}
+
+
+def _loads(model: str, outcome: str) -> str:
+    return f'convlens_model_loads_total{{model="{model}",outcome="{outcome}",version="1"}}'
+
+
+def test_the_least_recently_used_model_makes_room(server: RunningServer) -> None:
+    with Client(server.address) as client:
+        assert set(_states(client).values()) == {"unloaded"}
+        for name in ("one", "two", "one", "three"):
+            assert _label(client, name) == name
+        assert _states(client) == {"one": "ready", "two": "unloaded", "three": "ready"}
+        assert _label(client, "two") == "two"
+        assert _states(client)["one"] == "unloaded"
+    for model, loads, evictions in (("one", 1, 1), ("two", 2, 1), ("three", 1, 0)):
+        assert server.metric(_loads(model, "ready")) == loads
+        evicted = f'convlens_model_evictions_total{{model="{model}",version="1"}}'
+        assert server.metric(evicted) == evictions
+    resident = 'convlens_resident_bytes{model="%s",version="1"}'
+    assert server.metric(resident % "one") == 0
+    assert server.metric(resident % "two") == server.metric(resident % "three") > 0
+
+
+def test_first_callers_share_one_loading(server: RunningServer) -> None:
+    with Client(server.address) as client, ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(lambda _: _label(client, "one"), range(16))) == {"one"}
+    assert server.metric(_loads("one", "ready")) == 1
+
+
+async def test_models_that_do_not_fit_together_lose_no_call(server: RunningServer) -> None:
+    async with AsyncClient(server.address) as client:
+
+        async def ask(name: str) -> list[str]:
+            answers = [await client.classify(WHITE, model=name, top_k=1) for _ in range(20)]
+            return [answer.predictions[0].label for answer in answers]
+
+        names = ("one", "two", "three")
+        for name, labels in zip(names, await asyncio.gather(*map(ask, names)), strict=True):
+            assert labels == [name] * 20
+
+
+def test_a_model_that_is_not_loaded_yet_counts_as_ready(server: RunningServer) -> None:
+    assert server.page("/readyz") == "ok\n"
+    assert server.lines[-1].startswith("serving one, three, two with cpu on ")
+    with grpc.insecure_channel(server.address) as channel:
+        health = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]
+        reply = health(health_pb2.HealthCheckRequest(service="one"))
+        assert reply.status == health_pb2.HealthCheckResponse.SERVING
+        inference = inference_pb2_grpc.GRPCInferenceServiceStub(channel)
+        assert inference.ModelReady(inference_pb2.ModelReadyRequest(name="one")).ready
+        index = inference.RepositoryIndex(inference_pb2.RepositoryIndexRequest()).models
+        assert {entry.state for entry in index} == {"UNAVAILABLE"}
+        named = inference.ModelMetadata(inference_pb2.ModelMetadataRequest(name="two"))
+        assert named.inputs[0].name == "input"
+        inference.RepositoryModelLoad(inference_pb2.RepositoryModelLoadRequest(model_name="three"))
+        ready = inference.RepositoryIndex(inference_pb2.RepositoryIndexRequest(ready=True)).models
+        assert [entry.name for entry in ready] == ["three", "two"]
+
+
+def test_a_model_larger_than_the_budget_and_a_broken_one_say_so(models: Path) -> None:
+    (models / "lenet5.onnx").write_bytes(BUNDLED.read_bytes())
+    (models / "broken.onnx").write_bytes(b"\x08\x08 broken")
+    budget = round(1.1 * session_bytes(models / "one.onnx", 16))
+    flags = ("--models", str(models), "--memory-budget", f"{budget / 2**20}MiB")
+    with running_server(*flags) as server:
+        with Client(server.address) as client:
+            with pytest.raises(ServerError, match="more than --memory-budget"):
+                _label(client, "lenet5")
+            with pytest.raises(ServerError, match="'broken' version 1 is not ready"):
+                _label(client, "broken")
+            assert _label(client, "one") == "one"
+            assert _states(client)["lenet5"] == "failed"
+        assert server.metric(_loads("broken", "failed")) == 1

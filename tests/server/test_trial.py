@@ -1,0 +1,137 @@
+"""A candidate gets copies of requests; it takes over where it agrees, and disturbs nobody."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from convlens.client import Client, NotFoundError
+from convlens.proto import classifier_pb2 as pb
+from convlens.proto import classifier_pb2_grpc
+from tests.server.tensors import Stub, raw_request
+from tests.support import RunningServer, grey_png, running_server, save_brightness_model
+
+RIGHT, WRONG = 20.0, -20.0
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """A folder with one version of a model."""
+    _save(tmp_path, "1", RIGHT)
+    return tmp_path
+
+
+def _save(models: Path, version: str, slope: float) -> None:
+    """Put a file in its place at once."""
+    folder = models / "light" / version
+    folder.mkdir(parents=True, exist_ok=True)
+    save_brightness_model(folder / "part", slope=slope)
+    os.replace(folder / "part", folder / "model.onnx")  # noqa: PTH105 - one system call
+
+
+@contextmanager
+def _trial(models: Path) -> Iterator[tuple[RunningServer, Client]]:
+    """A server with version 2 on trial: five answers decide."""
+    flags = ("--candidate", "light@2", "--promote-at", "0.9", "--promote-after", "5")
+    with (
+        running_server("--models", str(models), "--watch", *flags) as server,
+        Client(server.address) as client,
+    ):
+        yield server, client
+
+
+def _ask(client: Client, levels: range) -> set[str]:
+    """Ask for pictures of these grey levels; returns the versions that answered."""
+    answers = [client.classify(grey_png(level), model="light") for level in levels]
+    return {answer.version for answer in answers}
+
+
+def _wait_for(server: RunningServer, agrees: str, count: int) -> None:
+    labels = f'agrees="{agrees}",model="light",version="2"'
+    series = f"convlens_candidate_agreement_total{{{labels}}}"
+    server.wait_for_metric(series, lambda value: value == count)
+
+
+def _loaded_file(server: RunningServer) -> str:
+    """The line of /metrics that has the sha256 of version 2."""
+    lines = server.page("/metrics").splitlines()
+    (line,) = (line for line in lines if "convlens_model_info{" in line and 'version="2"' in line)
+    return line
+
+
+def _default(server: RunningServer) -> str:
+    with grpc.insecure_channel(server.address) as channel:
+        stub = classifier_pb2_grpc.ClassifierStub(channel)
+        models = stub.ListModels(pb.ListModelsRequest()).models
+    (version,) = (entry.version for entry in models if entry.is_default)
+    assert {entry.version for entry in models if entry.is_candidate} == {"2"} - {version}
+    return version
+
+
+def test_a_candidate_that_agrees_becomes_the_default_version(models: Path) -> None:
+    _save(models, "2", RIGHT)
+    with _trial(models) as (server, client):
+        assert _default(server) == "1"
+        assert _ask(client, range(0, 200, 50)) == {"1"}
+        assert client.classify(grey_png(255), version="2").version == "2"
+        _wait_for(server, "true", 4)
+        assert _ask(client, range(1)) == {"1"}
+        server.wait_for_metric(
+            'convlens_default_version{model="light",version="2"}', lambda value: value == 1
+        )
+        assert _default(server) == "2"
+        assert _ask(client, range(3)) == {"2"}
+        promoted = 'convlens_candidate_promotions_total{model="light",version="2"}'
+        assert server.metric(promoted) == 1
+
+
+def test_one_that_disagrees_stays_and_a_new_file_begins_anew(models: Path) -> None:
+    _save(models, "2", WRONG)
+    with _trial(models) as (server, client):
+        assert _ask(client, range(0, 240, 30)) == {"1"}
+        _wait_for(server, "false", 8)  # five were judged, three are counted
+        assert _default(server) == "1"
+        before = _loaded_file(server)
+        _save(models, "2", RIGHT)
+        deadline = time.monotonic() + 60
+        while _loaded_file(server) == before:
+            assert time.monotonic() < deadline, "the new file is not loaded"
+            time.sleep(0.02)
+        assert _ask(client, range(5)) == {"1"}
+        server.wait_for_metric(
+            'convlens_default_version{model="light",version="2"}', lambda value: value == 1
+        )
+        server.process.terminate()
+        _, log = server.process.communicate(timeout=30)
+        assert "candidate light@2 gave the same first prediction for 0.00 % of 5 rows\n" in log
+        assert "for 100.00 % of 5 rows: it becomes the default version" in log
+
+
+def test_a_broken_candidate_disturbs_nobody(models: Path) -> None:
+    _save(models, "2", RIGHT)
+    (models / "light" / "2" / "model.onnx").write_bytes(b"\x08\x08 broken")
+    with _trial(models) as (server, client):
+        assert _ask(client, range(8)) == {"1"}
+        series = 'convlens_candidate_not_compared_total{model="light",version="2"}'
+        server.wait_for_metric(series, lambda value: value == 8)
+
+
+def test_tensors_are_copied_too(models: Path) -> None:
+    _save(models, "2", RIGHT)
+    with _trial(models) as (server, _), grpc.insecure_channel(server.address) as channel:
+        values = np.stack([np.full((1, 32, 32), level, np.float32) for level in (0, 0.4, 1)])
+        Stub(channel).ModelInfer(raw_request("light", input=("FP32", values)))
+        _wait_for(server, "true", 3)
+
+
+def test_a_candidate_alone_answers_only_those_who_name_it(tmp_path: Path) -> None:
+    _save(tmp_path, "2", RIGHT)
+    with _trial(tmp_path) as (_, client):
+        with pytest.raises(NotFoundError, match="no version that is no candidate"):
+            _ask(client, range(1))
+        assert client.classify(grey_png(0), version="2").version == "2"
