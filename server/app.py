@@ -35,6 +35,7 @@ from convlens.server.watcher import watch
 
 logger = logging.getLogger(__name__)
 
+MIN_PING_INTERVAL_MS = 10_000
 PENDING_CALLS = 8192  # that have come in, and that the event loop has not begun to answer
 
 SERVICES = (
@@ -200,6 +201,8 @@ def _make_server(settings: Settings, edge: Edge) -> grpc.aio.Server:
             # own limit, 1,000, is reached in bursts that we can answer, or refuse with a reason.
             ("grpc.server.max_pending_requests", PENDING_CALLS),
             ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING_CALLS),
+            # Clients that ping to notice a server that vanished are not cut off for it.
+            ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
             # Among the workers of one server alone: another would share the port in silence.
             ("grpc.so_reuseport", int(settings.workers > 1)),
         ],

@@ -10,6 +10,7 @@ from typing import Any
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Metric, ProcessCollector
 from prometheus_client.registry import Collector
+from pydantic import ByteSize
 
 from convlens.server.errors import ProcessGoneError, ServerError, StartError
 from convlens.server.families import (
@@ -61,8 +62,19 @@ async def _supervise(settings: Settings, on_ready: Callable[[Ready], None]) -> N
 
 
 def _of_each_worker(settings: Settings, port: int) -> Settings:
-    threads = settings.threads or max(1, processor_count() // settings.workers)
-    return settings.model_copy(update={"port": port, "threads": threads})
+    """The settings of one worker: processors and memory are shared out.
+
+    Raises:
+        StartError: something is asked for that each worker would decide on its own.
+    """
+    if settings.promote_at:
+        raise StartError("--promote-at needs --workers 1: each worker would decide for itself")
+    share = {
+        "port": port,
+        "threads": settings.threads or max(1, processor_count() // settings.workers),
+        "memory_budget": ByteSize(settings.memory_budget // settings.workers),
+    }
+    return settings.model_copy(update=share)
 
 
 class Supervisor:
