@@ -74,10 +74,10 @@ def _run_server(settings: Settings) -> None:
 def _print_ready(ready: Ready) -> None:
     for path, reason in ready.failed:
         print(f"not served: {path}: {reason}", flush=True)
-    providers = ", ".join(ready.providers) or "nothing yet"
+    models = ", ".join(ready.models) or "nothing yet"
+    providers = f" with {', '.join(ready.providers)}" if ready.providers else ""
     print(
-        f"serving {', '.join(ready.models)} with {providers} on {ready.address}, "
-        f"metrics on {ready.metrics_url}",
+        f"serving {models}{providers} on {ready.address}, metrics on {ready.metrics_url}",
         flush=True,
     )
 

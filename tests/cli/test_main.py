@@ -33,18 +33,18 @@ def test_no_command_or_an_unknown_one_is_wrong_usage(words: tuple[str, ...]) -> 
 
 
 @pytest.mark.parametrize(
-    ("command", "package", "extra"),
+    ("words", "package", "extra"),
     [
-        ("export", "torch", "convlens[export]"),
-        ("serve", "onnxruntime", "convlens[serve]"),
-        ("classify", "grpc", "convlens[client]"),
+        (["export", "lenet5"], "torch", "convlens[export]"),
+        (["serve"], "onnxruntime", "convlens[serve]"),
+        (["classify", "cat.jpg"], "grpc", "convlens[client]"),
     ],
 )
-def test_a_missing_extra_is_named_in_one_line(command: str, package: str, extra: str) -> None:
+def test_a_missing_extra_is_named_in_one_line(words: list[str], package: str, extra: str) -> None:
     """A Python that cannot import the package stands for an install without the extra."""
     blocked = (
         f"import sys; sys.modules[{package!r}] = None; from convlens.cli.main import main; "
-        f"sys.exit(main([{command!r}, 'lenet5']))"
+        f"sys.exit(main({words!r}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", blocked], capture_output=True, text=True, timeout=60, check=False

@@ -93,7 +93,7 @@ async def test_a_priority_that_does_not_exist_is_refused(
 
 async def test_one_client_does_not_take_every_place(limited_server: RunningServer) -> None:
     async with (
-        AsyncClient(limited_server.address, token="a") as greedy,
+        AsyncClient(limited_server.address, token="a", retries=0) as greedy,
         AsyncClient(limited_server.address, token="b") as other,
     ):
         calls = [asyncio.create_task(greedy.classify(GREY)) for _ in range(2)]

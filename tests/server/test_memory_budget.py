@@ -82,7 +82,7 @@ async def test_models_that_do_not_fit_together_lose_no_call(server: RunningServe
 
 def test_a_model_that_is_not_loaded_yet_counts_as_ready(server: RunningServer) -> None:
     assert server.page("/readyz") == "ok\n"
-    assert server.lines[-1].startswith("serving one, three, two with cpu on ")
+    assert server.lines[-1].startswith("serving one, three, two on ")
     with grpc.insecure_channel(server.address) as channel:
         health = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]
         reply = health(health_pb2.HealthCheckRequest(service="one"))
