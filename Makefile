@@ -6,7 +6,7 @@ SECONDS ?= 180
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak test-compose test-sweep test-zoo zoo-table check format proto bench bench-overload clean
+.PHONY: help demo test soak test-compose test-sweep test-zoo zoo-table check format proto bench bench-overload bench-peers clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ bench: $(VENV)/dev.stamp ## Run the benchmarks; each prints ratios measured in o
 	@$(BIN)/python bench/preprocessing.py
 	@$(BIN)/python bench/serve.py
 	@$(BIN)/python bench/analyze.py
+
+bench-peers: $(VENV)/dev.stamp ## Measure beside FastAPI, LitServe, MLServer, BentoML, PyTriton, Ray Serve (12 minutes)
+	@$(BIN)/python bench/peers/run.py
 
 soak: $(VENV)/dev.stamp ## Load a server for SECONDS=180 with all that may come; memory must not grow
 	@$(BIN)/python bench/soak.py --seconds $(SECONDS)
