@@ -23,7 +23,7 @@ WORKDIR /src
 # so that these layers stay until it changes, however often the source does.
 FROM build AS requirements
 COPY pyproject.toml ./
-RUN mkdir analysis cli client export proto server && touch LICENSE README.md
+RUN mkdir -p analysis cli client export proto server/providers && touch LICENSE README.md
 
 FROM requirements AS cpu-requirements
 RUN python -m pip install '.[serve]' && python -m pip uninstall --yes convlens
