@@ -60,7 +60,8 @@ class Version:
     @property
     def can_be_asked(self) -> bool:
         """Whether a request for it would be answered: at once, or after it has been loaded."""
-        return self.served is not None or self.loading is not None or self.state is State.UNLOADED
+        is_being_loaded = self.loading is not None and self.state is State.LOADING
+        return self.served is not None or is_being_loaded or self.state is State.UNLOADED
 
     def why_not(self) -> ServerError:
         """The error of those who ask for it while it is not served."""

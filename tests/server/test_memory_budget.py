@@ -112,3 +112,7 @@ def test_a_model_larger_than_the_budget_and_a_broken_one_say_so(models: Path) ->
             assert _label(client, "one") == "one"
             assert _states(client)["lenet5"] == "failed"
         assert server.metric(_loads("broken", "failed")) == 1
+        with grpc.insecure_channel(server.address) as channel:
+            health = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]
+            reply = health(health_pb2.HealthCheckRequest(service="broken"))
+            assert reply.status == health_pb2.HealthCheckResponse.NOT_SERVING
