@@ -74,6 +74,11 @@ class Version:
             return ModelRetiredError(message)
         return ModelNotReadyError(message)
 
+    def try_again(self) -> None:
+        """Forget that it failed: what it lacked, a file beside its own, may be there now."""
+        if self.state is State.FAILED:
+            self.become(State.LOADING, "it is being loaded")
+
     def become(self, state: State, reason: str = "") -> None:
         """Change the state, and say why."""
         self.state, self.reason = state, reason

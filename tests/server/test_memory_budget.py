@@ -6,8 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
+import onnx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from onnx.external_data_helper import set_external_data
 
 from convlens.client import AsyncClient, Client, ServerError
 from convlens.proto import inference_pb2, inference_pb2_grpc
@@ -96,6 +98,29 @@ def test_a_model_that_is_not_loaded_yet_counts_as_ready(server: RunningServer) -
         inference.RepositoryModelLoad(inference_pb2.RepositoryModelLoadRequest(model_name="three"))
         ready = inference.RepositoryIndex(inference_pb2.RepositoryIndexRequest(ready=True)).models
         assert [entry.name for entry in ready] == ["three", "two"]
+
+
+@pytest.mark.parametrize("flags", [(), ("--memory-budget", "1GiB")])
+def test_a_model_that_lacked_a_file_is_loaded_once_it_is_there(
+    models: Path, flags: tuple[str, ...]
+) -> None:
+    weights = models / "one.data"
+    model = onnx.load(models / "one.onnx")
+    (tensor,) = (entry for entry in model.graph.initializer if entry.name == "weight")
+    set_external_data(tensor, location=weights.name)
+    onnx.save(model, models / "one.onnx")
+    away = weights.rename(models / "away")
+    request = inference_pb2.RepositoryModelLoadRequest(model_name="one")
+    with (
+        running_server("--models", str(models), *flags) as server,
+        Client(server.address) as client,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        with pytest.raises(ServerError, match="'one' version 1 is not ready"):
+            _label(client, "one")
+        away.rename(weights)
+        inference_pb2_grpc.GRPCInferenceServiceStub(channel).RepositoryModelLoad(request)
+        assert _label(client, "one") == "one"
 
 
 def test_a_model_larger_than_the_budget_and_a_broken_one_say_so(models: Path) -> None:
