@@ -2,6 +2,7 @@
 #
 #   docker build -t convlens .
 #   docker build -t convlens:gpu --target gpu .
+#   docker build -t convlens:openvino --build-arg EXTRAS=serve,openvino .         with OpenVINO beside onnxruntime
 #
 #   docker run -p 127.0.0.1:50051:50051 convlens                                  the bundled model
 #   docker run -p 127.0.0.1:50051:50051 -v ./models:/models:ro convlens --models /models
@@ -23,10 +24,11 @@ WORKDIR /src
 # so that these layers stay until it changes, however often the source does.
 FROM build AS requirements
 COPY pyproject.toml ./
-RUN mkdir analysis cli client export proto server && touch LICENSE README.md
+RUN mkdir -p analysis cli client export proto server/providers && touch LICENSE README.md
 
 FROM requirements AS cpu-requirements
-RUN python -m pip install '.[serve]' && python -m pip uninstall --yes convlens
+ARG EXTRAS=serve
+RUN python -m pip install ".[$EXTRAS]" && python -m pip uninstall --yes convlens
 
 FROM build AS package
 COPY . .
@@ -36,6 +38,9 @@ FROM ${PYTHON_IMAGE} AS runtime
 ENV PATH=/opt/convlens/bin:$PATH PYTHONUNBUFFERED=1
 EXPOSE 50051 9464
 STOPSIGNAL SIGTERM
+# A volume that is mounted here takes on the folder's owner; without one it is the container's own.
+RUN install --directory --owner=10001 --group=10001 /var/cache/convlens
+ENV CONVLENS_CACHE_DIR=/var/cache/convlens
 USER 10001:10001
 # Not urllib: it would ask a proxy that the container's environment names.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 CMD ["python", "-c", "\

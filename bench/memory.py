@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from convlens.server.memory import give_back_memory, session_bytes
-from convlens.server.session import open_session
+from convlens.server.plan import Machine, Plan
+from convlens.server.providers import ModelSource, open_session
 from convlens.server.settings import BUNDLED_MODELS, Settings
 
 MIB = 2**20
@@ -41,7 +42,7 @@ def measure(path: Path, rows: int) -> tuple[int, int]:
 
 def _run(path: Path, rows: int) -> int:
     """Run a model's smallest and largest batch; returns the memory before it is freed."""
-    session = open_session(path, "cpu", 2)
+    session = open_session(ModelSource.read(path), Plan(threads=2, max_batch_size=rows), Machine())
     (entry,) = session.get_inputs()
     for batch in (1, rows, rows):
         session.run(None, {entry.name: np.zeros((batch, *entry.shape[1:]), np.float32)})

@@ -22,9 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--print-config", action="store_true", help="print the effective settings and stop"
     )
+    group: argparse._ArgumentGroup | argparse.ArgumentParser = parser
     for name, field in Settings.model_fields.items():
+        if name in GROUPS:
+            group = parser.add_argument_group(GROUPS[name])
         text = field.description or ""
-        if field.default not in ("", 0, False, {}) and "default:" not in text:
+        if field.default not in ("", 0, False, {}, None) and "default:" not in text:
             text += f" (default: {field.default})"
         options: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": text}
         if field.annotation is bool:
@@ -35,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             options |= {"action": "append", "type": PAIRS[name]}
         if get_origin(field.annotation) is Literal:
             options["metavar"] = "|".join(get_args(field.annotation))
-        parser.add_argument(flag_of(name), **options)
+        group.add_argument(flag_of(name), **options)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -98,3 +101,15 @@ def _candidate(text: str) -> tuple[str, str]:
 
 # The settings that are given a pair at a time.
 PAIRS = {"aliases": _alias, "candidates": _candidate}
+
+# The headings of the help, by the first setting of each.
+GROUPS = {
+    "models": "models",
+    "candidates": "versions on trial",
+    "host": "where it listens",
+    "provider": "what runs the models",
+    "max_batch_size": "batches, queues and limits",
+    "workers": "processes and threads",
+    "tls_cert": "who may ask",
+    "log_format": "logs and stopping",
+}

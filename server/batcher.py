@@ -95,6 +95,7 @@ class Batcher:
         self._batch_time = batch_time
         self._max_delay_seconds = max_delay_seconds
         self._last_run = -math.inf
+        self._short_shapes: tuple[tuple[int, ...], ...] | None = None  # of the last run, if short
         self._waiting: deque[_Waiting] = deque()
         self._rows_waiting = 0
         self._arrived = asyncio.Event()
@@ -124,7 +125,8 @@ class Batcher:
         if self._closing:
             raise ModelNotReadyError("the model is being unloaded")
         answer: asyncio.Future[Inferred] = asyncio.get_running_loop().create_future()
-        row_shapes = tuple([array.shape[1:] for array in inputs])
+        row_axes = slice(1 if self._max_batch_size > 1 else 0, None)
+        row_shapes = tuple([array.shape[row_axes] for array in inputs])
         priority = CALLER.get().priority
         self._put_in_line(
             _Waiting(inputs, rows, row_shapes, deadline, priority, time.monotonic(), answer)
@@ -154,20 +156,28 @@ class Batcher:
 
     async def _wait_for_company(self) -> None:
         """Let a batch fill up, right after another run; an idle model does not wait."""
-        now = time.monotonic()
-        if not self._waiting or now > self._last_run + self._max_delay_seconds:
+        if time.monotonic() > self._last_run + self._max_delay_seconds:
             return
-        deadline = min(waiting.deadline for waiting in self._waiting)
-        until = min(
-            self._waiting[0].submitted + self._max_delay_seconds,
-            deadline - self._batch_time.predict(self._max_batch_size),
-        )
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(until - now):
-                while self._rows_waiting < self._max_batch_size and not self._closing:
-                    self._arrived.clear()
+        # Asked anew each time: what arrives may have a tighter deadline than those before it, and
+        # another worker may have taken them all.
+        while self._waiting and self._rows_waiting < self._max_batch_size and not self._closing:
+            seconds = self._company_until() - time.monotonic()
+            if seconds <= 0.0:
+                break
+            self._arrived.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
                     await self._arrived.wait()
         self._arrived.set()
+
+    def _company_until(self) -> float:
+        """When the next batch must begin, however small it is, as of `time.monotonic`."""
+        oldest = min(waiting.submitted for waiting in self._waiting)
+        deadline = min(waiting.deadline for waiting in self._waiting)
+        return min(
+            oldest + self._max_delay_seconds,
+            deadline - self._batch_time.predict(self._max_batch_size),
+        )
 
     def _put_in_line(self, waiting: _Waiting) -> None:
         """At the end, but before what is less urgent."""
@@ -219,13 +229,14 @@ class Batcher:
         """
         batch_size = sum(waiting.rows for waiting in batch)
         try:
-            if 0.0 < self._batch_time.predict(batch_size) < INLINE_SECONDS:
+            if self._will_be_short(batch, batch_size):
                 ran = self._run_batch(batch)
                 await asyncio.sleep(0)  # other requests have their turn between runs
             else:
                 loop = asyncio.get_running_loop()
                 ran = await loop.run_in_executor(self._threads, self._run_batch, batch)
         except Exception as error:  # noqa: BLE001 - it is the callers', and logged at the edge
+            self._short_shapes = None
             if len(batch) == 1:
                 if not batch[0].answer.done():
                     batch[0].answer.set_exception(error)
@@ -236,12 +247,21 @@ class Batcher:
                     await self._answer([waiting])
             return
         self._last_run = ran.start + ran.seconds
+        self._short_shapes = batch[0].row_shapes if ran.seconds < INLINE_SECONDS else None
         self._batch_time.learn(batch_size, ran.seconds)
         self._on_batch(batch_size, ran.seconds)
         for waiting, own in zip(batch, ran.outputs, strict=True):
             if not waiting.answer.done():
                 queue_seconds = ran.start - waiting.submitted
                 waiting.answer.set_result(Inferred(own, queue_seconds, ran.seconds, batch_size))
+
+    def _will_be_short(self, batch: list[_Waiting], batch_size: int) -> bool:
+        """Whether a run may go on the event loop: one of the same shapes has just been short.
+
+        The predicted time knows of rows alone, and a model's rows may be of any size.
+        """
+        same = self._short_shapes == batch[0].row_shapes
+        return same and 0.0 < self._batch_time.predict(batch_size) < INLINE_SECONDS
 
     def _run_batch(self, batch: list[_Waiting]) -> _Ran:
         """Runs in one of the batcher's threads, or on the event loop where it is short."""

@@ -40,6 +40,7 @@ class Loader:
             threads,
             settings.max_batch_size,
             any_provider=settings.provider == "auto",
+            shared=settings.workers > 1,
         )
         self._machine = Machine(settings.cache_dir, _gpu(settings))
         self._decoders = Turns(threads)

@@ -112,7 +112,7 @@ class Repository:
                     await self._take(version, file)
 
     async def load(self, name: str) -> None:
-        """Load the versions of one model that are new, have changed, or were unloaded.
+        """Load the versions of one model that are new, changed, failed, or were unloaded.
 
         Raises:
             PermissionDeniedError: the caller's token does not allow it.
@@ -124,6 +124,8 @@ class Repository:
         if name not in {file.name for file in files}:
             raise ModelNotFoundError(f"no file for model {name!r} in {self._settings.models.name}/")
         self._unloaded.discard(name)
+        for version in self._catalogue.of_model(name):
+            version.try_again()
         await self.refresh()
         for version in self._catalogue.of_model(name):
             if version.state is State.UNLOADED:

@@ -83,6 +83,10 @@ class Supervisor:
     Args:
         settings: of each worker.
         on_ready: is called once, when all are ready.
+
+    Attributes:
+        probes: of the HTTP port.
+        registry: of the metrics that are its own.
     """
 
     def __init__(self, settings: Settings, on_ready: Callable[[Ready], None]) -> None:
@@ -96,14 +100,14 @@ class Supervisor:
         self._unloaded: set[str] = set()
         self._administering = asyncio.Lock()
         self._departed: Families = []
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self._deaths = Counter(
             "convlens_worker_deaths_total",
             "Workers that died and were replaced.",
-            registry=self._registry,
+            registry=self.registry,
         )
-        Gauge("convlens_workers", "Workers that are ready.", registry=self._registry).set_function(
+        Gauge("convlens_workers", "Workers that are ready.", registry=self.registry).set_function(
             lambda: sum(worker.is_ready for worker in self._workers.values())
         )
 
@@ -151,7 +155,7 @@ class Supervisor:
         await asyncio.gather(*(worker.read_metrics() for worker in self._workers.values()))
         # Asked for again: one that died meanwhile is among the departed now.
         pages = [worker.families for worker in self._workers.values()]
-        return merge_families([read_families(self._registry), self._departed, *pages])
+        return merge_families([read_families(self.registry), self._departed, *pages])
 
     async def assignment(self) -> dict[str, Any]:
         """What a worker that starts must know."""

@@ -103,8 +103,10 @@ class Trial:
             self._compare(expected, found)
 
     def _compare(self, expected: Array, found: Array | None) -> None:
-        for row in range(len(expected)):
-            agrees = found is not None and row < len(found) and bool(found[row] == expected[row])
+        agreement = np.zeros(len(expected), bool)
+        if found is not None and found.shape == expected.shape:
+            agreement = found == expected
+        for agrees in agreement.tolist():
             self._agreement[agrees].inc()
             self._compared += 1
             self._agreed += agrees

@@ -85,13 +85,15 @@ class Planner:
         base: the plan of a model that was not tuned.
         goal: which of the findings is used; "off" for none.
         any_provider: whether findings may name another provider than `base`.
-        processors: how many there are.
+        processors: how many there are for this process.
+        shared: whether other processes have theirs of the same machine.
     """
 
     base: Plan
     goal: Goal | Literal["off"]
     any_provider: bool
     processors: int
+    shared: bool = False
 
     def choose(self, source: ModelSource) -> Plan:
         """The tuned plan where there is one that still holds, else the base; the log says why."""
@@ -104,16 +106,26 @@ class Planner:
             logger.warning("%s is ignored: %s", path, error)
             return self.base
         plan = tuned.plans[self.goal]
-        reason = self._why_not(tuned, plan, source)
+        processors = tuned.key.get("processors")
+        is_of_all = self.shared and processors != self.processors
+        reason = self._why_not(tuned, plan, source, processors if is_of_all else self.processors)
         if reason is not None:
             logger.warning("%s is ignored: %s", path, reason)
             return self.base
+        if is_of_all:
+            logger.info(
+                "%s was tuned on %s processors; here are %d", path, processors, self.processors
+            )
+            plan = replace(plan, threads=self.base.threads, instances=self.base.instances)
         size = min(plan.max_batch_size, self.base.max_batch_size)
         logger.info("%s, tuned for %s: %s", source.path, self.goal, plan)
         return replace(plan, max_batch_size=size)
 
-    def _why_not(self, tuned: Tuned, plan: Plan, source: ModelSource) -> str | None:
-        for name, value in tuned_key(source.sha256, self.processors).items():
+    def _why_not(
+        self, tuned: Tuned, plan: Plan, source: ModelSource, processors: object
+    ) -> str | None:
+        key = {**tuned_key(source.sha256, self.processors), "processors": processors}
+        for name, value in key.items():
             if tuned.key.get(name) != value:
                 return f"its {name} was {tuned.key.get(name)}, is {value}: tune again"
         if plan.provider != self.base.provider and not self.any_provider:
@@ -141,8 +153,9 @@ def make_planner(
     max_batch_size: int,
     *,
     any_provider: bool,
+    shared: bool = False,
 ) -> Planner:
-    """The planner of a server.
+    """The planner of a process that serves; see `Planner`.
 
     Raises:
         StartError: the provider does not compute in that precision.
@@ -153,4 +166,4 @@ def make_planner(
             f"--runtime-precision {precision}: {provider} computes in {', '.join(offered)}"
         )
     base = Plan(provider, precision, processors, 1, max_batch_size)
-    return Planner(base, goal, any_provider, processors)
+    return Planner(base, goal, any_provider, processors, shared)

@@ -60,7 +60,8 @@ class Version:
     @property
     def can_be_asked(self) -> bool:
         """Whether a request for it would be answered: at once, or after it has been loaded."""
-        return self.served is not None or self.loading is not None or self.state is State.UNLOADED
+        is_being_loaded = self.loading is not None and self.state is State.LOADING
+        return self.served is not None or is_being_loaded or self.state is State.UNLOADED
 
     def why_not(self) -> ServerError:
         """The error of those who ask for it while it is not served."""
@@ -72,6 +73,11 @@ class Version:
         if self.state is State.UNLOADED:  # it was evicted before its caller's turn came
             return ModelRetiredError(message)
         return ModelNotReadyError(message)
+
+    def try_again(self) -> None:
+        """Forget that it failed: what it lacked, a file beside its own, may be there now."""
+        if self.state is State.FAILED:
+            self.become(State.LOADING, "it is being loaded")
 
     def become(self, state: State, reason: str = "") -> None:
         """Change the state, and say why."""

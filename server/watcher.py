@@ -32,3 +32,5 @@ async def watch(folder: Path, refresh: Callable[[], Awaitable[None]]) -> None:
             await refresh()
         except ServerError as error:
             logger.error("a change could not be followed: %s", error)
+        except Exception:  # our own fault; the next change is followed all the same
+            logger.exception("a change could not be followed")

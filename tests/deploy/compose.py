@@ -39,13 +39,15 @@ PROJECT = f"convlens-test-{os.getpid()}"
 IMAGE = "convlens:test-compose"
 BUILD_SECONDS = 900.0
 
-# What must hold within the container, besides answering: nobody's rights, no torch, a model.
+# What must hold within the container, besides answering: nobody's rights, no torch, a model, a
+# cache beside an image that cannot be written.
 INSIDE = """
 import importlib.util, os
 from convlens.server.settings import BUNDLED_MODELS
 assert os.getuid() != 0, "it runs as root"
 assert importlib.util.find_spec("torch") is None, "torch is installed"
 assert list(BUNDLED_MODELS.glob("*.onnx")), "the bundled model is missing"
+assert os.access(os.environ["CONVLENS_CACHE_DIR"], os.W_OK), "the cache cannot be written"
 """
 
 
@@ -206,7 +208,7 @@ def _start(engine: Engine, cleanup: ExitStack) -> tuple[str, str]:
     _say("start", f"server and Prometheus are healthy after {time.monotonic() - start:.1f} s")
     server, prometheus = containers
     engine.run("docker", "exec", server, "python", "-c", INSIDE)
-    _say("inside", "not root, no torch, the bundled model is there")
+    _say("inside", "not root, no torch, the bundled model is there, the cache can be written")
     return server, prometheus
 
 

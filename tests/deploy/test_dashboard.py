@@ -12,9 +12,13 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import Metric
 
 from convlens.client import Client
 from convlens.server.metrics import Metrics
+from convlens.server.repository_metrics import RepositoryMetrics
+from convlens.server.settings import Settings
+from convlens.server.supervisor import Supervisor
 from tests.deploy.monitoring import (
     ROOT,
     ask,
@@ -29,12 +33,20 @@ PROVISIONING = ROOT / "deploy" / "grafana" / "provisioning"
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
 
 
+def _exported_metrics() -> list[Metric]:
+    """What a server exports that has workers, a memory budget and candidates."""
+    registry = Metrics().registry
+    RepositoryMetrics(registry)
+    supervisor = Supervisor(Settings(), lambda _: None)
+    return [*registry.collect(), *supervisor.registry.collect()]
+
+
 def _exported_series() -> set[str]:
     """The names of all the series that the server exports."""
     suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
     return {
         metric.name + suffix
-        for metric in Metrics().registry.collect()
+        for metric in _exported_metrics()
         for suffix in suffixes.get(metric.type, ())
     }
 

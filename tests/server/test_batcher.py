@@ -154,6 +154,47 @@ async def test_a_delay_ends_in_time_for_the_deadline(doubler: Doubler) -> None:
     assert answer.batch_size == 1
 
 
+async def test_a_delay_ends_in_time_for_the_deadline_of_one_that_comes_later(
+    doubler: Doubler,
+) -> None:
+    doubler.may_run.set()
+    batch_time = BatchTime()
+    batch_time.learn(3, 1e6)
+    batcher = Batcher(
+        doubler,
+        max_batch_size=3,
+        on_batch=lambda *_: None,
+        batch_time=batch_time,
+        max_delay_seconds=600.0,
+    )
+    row = (np.ones((1, 3)),)
+    await batcher.submit(row, 1, math.inf)
+    patient = asyncio.ensure_future(batcher.submit(row, 1, math.inf))
+    await asyncio.sleep(0.05)
+    hasty = batcher.submit(row, 1, time.monotonic() + 600.0)
+    answers = await asyncio.wait_for(asyncio.gather(patient, hasty), 60)
+    await batcher.close()
+    assert [answer.batch_size for answer in answers] == [2, 2]
+
+
+async def test_rows_of_another_size_leave_the_event_loop_alone() -> None:
+    threads: list[tuple[tuple[int, ...], str]] = []
+
+    def run(inputs: tuple[Array, ...]) -> tuple[Array, ...]:
+        threads.append((inputs[0].shape, threading.current_thread().name))
+        return inputs
+
+    batch_time = BatchTime()
+    batcher = Batcher(run, max_batch_size=4, on_batch=lambda *_: None, batch_time=batch_time)
+    for shape in [(1, 3)] * 20 + [(1, 4000)]:
+        batch_time.learn(1, 1e-6)  # however slow this machine is, short runs are expected
+        await batcher.submit((np.ones(shape),), 1, math.inf)
+    await batcher.close()
+    main = threading.current_thread().name
+    assert ((1, 3), main) in threads
+    assert threads[-1][1] != main
+
+
 async def test_places_go_to_who_came_first_and_come_back_from_who_left() -> None:
     places = Places(4)
     assert places.try_take(3)

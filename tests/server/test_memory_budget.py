@@ -6,8 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
+import onnx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from onnx.external_data_helper import set_external_data
 
 from convlens.client import AsyncClient, Client, ServerError
 from convlens.proto import inference_pb2, inference_pb2_grpc
@@ -98,6 +100,29 @@ def test_a_model_that_is_not_loaded_yet_counts_as_ready(server: RunningServer) -
         assert [entry.name for entry in ready] == ["three", "two"]
 
 
+@pytest.mark.parametrize("flags", [(), ("--memory-budget", "1GiB")])
+def test_a_model_that_lacked_a_file_is_loaded_once_it_is_there(
+    models: Path, flags: tuple[str, ...]
+) -> None:
+    weights = models / "one.data"
+    model = onnx.load(models / "one.onnx")
+    (tensor,) = (entry for entry in model.graph.initializer if entry.name == "weight")
+    set_external_data(tensor, location=weights.name)
+    onnx.save(model, models / "one.onnx")
+    away = weights.rename(models / "away")
+    request = inference_pb2.RepositoryModelLoadRequest(model_name="one")
+    with (
+        running_server("--models", str(models), *flags) as server,
+        Client(server.address) as client,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        with pytest.raises(ServerError, match="'one' version 1 is not ready"):
+            _label(client, "one")
+        away.rename(weights)
+        inference_pb2_grpc.GRPCInferenceServiceStub(channel).RepositoryModelLoad(request)
+        assert _label(client, "one") == "one"
+
+
 def test_a_model_larger_than_the_budget_and_a_broken_one_say_so(models: Path) -> None:
     (models / "lenet5.onnx").write_bytes(BUNDLED.read_bytes())
     (models / "broken.onnx").write_bytes(b"\x08\x08 broken")
@@ -112,3 +137,7 @@ def test_a_model_larger_than_the_budget_and_a_broken_one_say_so(models: Path) ->
             assert _label(client, "one") == "one"
             assert _states(client)["lenet5"] == "failed"
         assert server.metric(_loads("broken", "failed")) == 1
+        with grpc.insecure_channel(server.address) as channel:
+            health = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]
+            reply = health(health_pb2.HealthCheckRequest(service="broken"))
+            assert reply.status == health_pb2.HealthCheckResponse.NOT_SERVING

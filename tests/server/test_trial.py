@@ -8,7 +8,9 @@ from pathlib import Path
 
 import grpc
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from convlens.client import Client, NotFoundError
 from convlens.proto import classifier_pb2 as pb
@@ -119,6 +121,23 @@ def test_a_broken_candidate_disturbs_nobody(models: Path) -> None:
         assert _ask(client, range(8)) == {"1"}
         series = 'convlens_candidate_not_compared_total{model="light",version="2"}'
         server.wait_for_metric(series, lambda value: value == 8)
+
+
+def test_a_candidate_whose_answers_have_another_form_disagrees(models: Path) -> None:
+    _save(models, "2", RIGHT)
+    path = models / "light" / "2" / "model.onnx"
+    model = onnx.load(path)
+    (logits,) = (node for node in model.graph.node if node.output == ["logits"])
+    logits.output[0] = "flat"
+    for name, value in {"last": [2], "twice": [1, 1, 2]}.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.array(value), name))
+    model.graph.node.append(helper.make_node("Unsqueeze", ["flat", "last"], ["column2"]))
+    model.graph.node.append(helper.make_node("Tile", ["column2", "twice"], ["logits"]))
+    model.graph.output[0].type.tensor_type.shape.dim.add(dim_value=2)
+    onnx.save(model, path)
+    with _trial(models) as (server, client):
+        assert _ask(client, range(8)) == {"1"}
+        _wait_for(server, "false", 8)
 
 
 def test_tensors_are_copied_too(models: Path) -> None:

@@ -98,6 +98,23 @@ def test_findings_of_another_machine_or_file_are_ignored_with_the_reason(
     assert planner.choose(source) == plan
 
 
+def test_each_of_several_workers_takes_its_share_of_a_plan_for_the_whole_machine(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    model = tmp_path / "model.onnx"
+    shutil.copy(BUNDLED, model)
+    source = ModelSource.read(model)
+    plan = Plan(threads=4, instances=2, max_batch_size=3)
+    key = tuned_key(source.sha256, 8)
+    Tuned(key, {"throughput": plan, "latency": plan}).write(tuned_path(model))
+    worker = Planner(Plan(threads=2), "throughput", any_provider=True, processors=2, shared=True)
+    assert worker.choose(source) == Plan(threads=2, instances=1, max_batch_size=3)
+    assert "was tuned on 8 processors; here are 2" in caplog.text
+    Tuned({**key, "processors": 2}, {"throughput": plan, "latency": plan}).write(tuned_path(model))
+    assert worker.choose(source) == plan
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", '{"schema": "convlens.tuned/1"}', '{"schema": "convlens.tuned/2"}']
 )
