@@ -60,6 +60,7 @@ class Node:
         scope: the PyTorch module that it came from; None where the file does not say.
         folded_batch_norm: whether the exporter folded a BatchNormalization into it.
         rewrites: the exporter's rewriting rules that made it.
+        bodies: the graphs inside an If, Loop or Scan.
     """
 
     index: int
@@ -71,19 +72,17 @@ class Node:
     scope: str | None
     folded_batch_norm: bool
     rewrites: tuple[str, ...]
+    bodies: tuple["Graph", ...] = ()
 
     def input(self, index: int) -> str:
         """The name of the input at `index`; empty where it is left out."""
         return self.inputs[index] if index < len(self.inputs) else ""
 
-    @cached_property
-    def bodies(self) -> tuple["Graph", ...]:
-        """The graphs inside an If, Loop or Scan."""
-        return tuple(value for value in self.attributes.values() if isinstance(value, Graph))
-
-    @cached_property
+    @property
     def reads(self) -> tuple[str, ...]:
         """The tensors that it needs: its inputs, and what its bodies take from around them."""
+        if not self.bodies and "" not in self.inputs:
+            return self.inputs
         captured = [name for body in self.bodies for name in body.captured]
         return tuple(filter(None, (*self.inputs, *captured)))
 
