@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any
 
 from convlens.analysis.onnx_parts import TensorProto
-from convlens.analysis.shape import Tensor
+from convlens.analysis.shape import Tensor, storage_bytes
 from convlens.analysis.values import Values, read_values
 
 Attributes = Mapping[str, Any]
@@ -33,7 +34,7 @@ class StoredTensor:
     @property
     def stored_bytes(self) -> int:
         """What its values take in the file."""
-        return (self.tensor.bytes or 0) if self.takes_space else 0
+        return storage_bytes(prod(self.shape), self.dtype) if self.takes_space else 0
 
     @property
     def tensor(self) -> Tensor:

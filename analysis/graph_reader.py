@@ -132,27 +132,26 @@ def _dim(dim: Any) -> Dim:
 
 def _node(index: int, node: "NodeProto") -> Node:
     metadata = {text(entry.key): text(entry.value) for entry in node.metadata_props}
-    rules = metadata.get(_REWRITE_RULES, "")
-    rewrites = tuple(filter(None, map(str.strip, rules.split(","))))
-    scopes = _QUOTED.findall(metadata.get(_NAME_SCOPES, ""))
+    rules = metadata.get(_REWRITE_RULES)
+    scopes = _QUOTED.findall(metadata[_NAME_SCOPES]) if _NAME_SCOPES in metadata else ()
     domain, op_type = text(node.domain), text(node.op_type)
     if domain not in ONNX_DOMAINS:
         op_type = f"{domain}::{op_type}"
     # The product of a folding carries the operator of the BatchNormalization.
     folded = op_type in _FOLDED_INTO and "batch_norm" in "".join(scopes[-1:])
-    outputs = tuple(map(text, node.output))
+    outputs = tuple(map(text, node.output[:]))
     attributes = _attributes(node)
     return Node(
         index=index,
         name=text(node.name) or next(iter(outputs), ""),
         op_type=op_type,
-        inputs=tuple(map(text, node.input)),
+        inputs=tuple(map(text, node.input[:])),
         outputs=outputs,
         attributes=attributes,
         bodies=tuple([value for value in attributes.values() if isinstance(value, Graph)]),
         scope=_weight_scope(node) if folded else _scope(scopes),
         folded_batch_norm=folded,
-        rewrites=rewrites,
+        rewrites=tuple(filter(None, map(str.strip, rules.split(",")))) if rules else (),
     )
 
 

@@ -115,16 +115,14 @@ def step_at(
     folded: Mapping[str, Values | None] | None = None,
 ) -> Step:
     """The operator with all that is known of its inputs, for its first output."""
-    folded = folded or {}
-    inputs = node.inputs
     return Step(
         node=node,
-        fields=tuple([fields.get(name) for name in inputs]),
-        shapes=tuple([shape_of(name, tensors) for name in inputs]),
-        stored=tuple([graph.stored.get(name) for name in inputs]),
+        fields=tuple(map(fields.get, node.inputs)),
+        tensors=tensors,
+        stored=graph.stored,
+        folded=folded or {},
         output=shape_of(node.output, tensors),
         opset=opset,
-        folded=tuple([folded.get(name) for name in inputs]),
     )
 
 

@@ -129,7 +129,7 @@ class Layer:
         moved = [tensor.bytes for tensor in (*self.inputs, *self.outputs) if tensor.name]
         if self.flops is None or None in moved or not any(moved):
             return None
-        return round(self.flops / sum(size or 0 for size in moved), 3)
+        return round(self.flops / sum(filter(None, moved)), 3)
 
     def to_json(self) -> dict[str, Any]:
         """The layer as the schema has it, with its formulas where there are such."""
