@@ -9,9 +9,9 @@ from convlens.analysis.image_layout import spatial_axes
 from convlens.analysis.interval import Interval
 from convlens.analysis.number import Number, plain
 from convlens.analysis.shape import Tensors, shape_of
-from convlens.analysis.shape_step import Values
 from convlens.analysis.step import Step
 from convlens.analysis.transfers import apply
+from convlens.analysis.values import Values
 
 # A picture has a batch, channels and at least one spatial axis.
 _MIN_PICTURE_RANK = 3

@@ -16,7 +16,7 @@ from convlens.analysis.onnx_parts import ModelProto
 from convlens.analysis.shape import Dim, Tensor, Tensors, format_shape, format_size
 from convlens.analysis.shape_checks import check_shapes
 from convlens.analysis.shape_pass import Body, ShapePass
-from convlens.analysis.shape_step import Values
+from convlens.analysis.values import Values
 
 # What the dimensions of a picture are called where they are to be symbolic: the batch, and the
 # spatial axes by how many there are.

@@ -120,7 +120,8 @@ def sliding_windows(
     ceil_mode = bool(attributes.get("ceil_mode", 0))
     # Only this padding depends on the size.
     sizes = ("?",) * rank if data is None or not auto_pad.startswith("SAME") else data[2:]
-    return _windows(tuple(kernel), strides, dilations, pads, auto_pad, sizes, ceil_mode=ceil_mode)
+    numbers = (tuple(kernel), tuple(strides), tuple(dilations), tuple(pads))
+    return _windows(*numbers, auto_pad, tuple(sizes), ceil_mode=ceil_mode)
 
 
 @lru_cache(maxsize=1024)  # a pure function; networks repeat their blocks

@@ -7,8 +7,8 @@ from convlens.analysis.branches import joined
 from convlens.analysis.field import Field, unknown_field
 from convlens.analysis.graph import Node, StoredTensor
 from convlens.analysis.shape import Dim, Shape, Tensors, shape_of
-from convlens.analysis.shape_step import Values
 from convlens.analysis.symbolic import Count, Expression
+from convlens.analysis.values import Values
 
 # Microsoft's quantised operators take a scale and a zero point with each tensor.
 _MICROSOFT = "com.microsoft::"
