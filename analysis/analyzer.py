@@ -174,7 +174,7 @@ def _layer(
         parameters=parameters,
         macs=_number(cost.macs),
         flops=_number(cost.flops),
-        activation_bytes=None if None in sizes else sum(size or 0 for size in sizes),
+        activation_bytes=None if None in sizes else sum(filter(None, sizes)),
         receptive_field=sees,
         status=status,
         formulas=_layer_formulas(node, shapes) if symbolic else None,

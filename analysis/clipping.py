@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from fractions import Fraction
 
-from convlens.analysis.interval import Number
+from convlens.analysis.number import Number
 from convlens.analysis.receptive_field import ReceptiveField
 
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
-from convlens.analysis.dimensions import to_count
+from convlens.analysis.dimensions import counts
 from convlens.analysis.graph import Node
 from convlens.analysis.operators import (
     COPIES,
@@ -18,7 +19,7 @@ from convlens.analysis.operators import (
     RESHAPES,
     SHAPE_ARITHMETIC,
 )
-from convlens.analysis.shape import Dim, Tensors, shape_of, size_at_one
+from convlens.analysis.shape import Shape, Tensors, shape_of, size_at_one
 from convlens.analysis.shape_functions import einsum_terms
 from convlens.analysis.shape_pass import Body
 from convlens.analysis.shape_step import Counts, common_size
@@ -70,16 +71,21 @@ def count_cost(node: Node, tensors: Tensors, bodies: Sequence[Body] = ()) -> Cos
         tensors: of its graph.
         bodies: the graphs inside the node, if it is an If, Loop or Scan.
     """
-    return _cost(node, tensors, bodies, size_at_one)
+    return _cost(node, tensors, bodies, _sizes_at_one)
 
 
 def cost_formula(node: Node, tensors: Tensors, bodies: Sequence[Body] = ()) -> Cost:
     """As `count_cost`, as formulas in the symbolic dimensions."""
-    return _cost(node, tensors, bodies, to_count)
+    return _cost(node, tensors, bodies, counts)
+
+
+@lru_cache(maxsize=4096)  # networks repeat their blocks
+def _sizes_at_one(shape: Shape) -> Counts:
+    return tuple(map(size_at_one, shape))
 
 
 def _cost(
-    node: Node, tensors: Tensors, bodies: Sequence[Body], read: Callable[[Dim], Count]
+    node: Node, tensors: Tensors, bodies: Sequence[Body], read: Callable[[Shape], Counts]
 ) -> Cost:
     if bodies:
         return _cost_of_bodies(node, bodies, read)
@@ -90,18 +96,20 @@ def _cost(
         return Cost(None, None)
 
 
-def _cost_of_operator(node: Node, tensors: Tensors, read: Callable[[Dim], Count]) -> Cost:
+def _cost_of_operator(node: Node, tensors: Tensors, read: Callable[[Shape], Counts]) -> Cost:
     def shape(name: str) -> Counts | None:
         found = shape_of(name, tensors)
-        return None if found is None else tuple(map(read, found))
+        return None if found is None else read(found)
 
-    output = shape(node.output)
     op_type = QUANTISED_TWINS.get(node.op_type, node.op_type)
+    if op_type in _WITHOUT_ARITHMETIC:
+        return Cost(0, 0)
+    output = shape(node.output)
     if node.op_type in _ATTENTIONS:
         return _attention(node, [shape(name) for name in node.inputs])
-    operands = [node.input(index) for index in QUANTISED_OPERANDS.get(node.op_type, (0, 1, 2))]
     if op_type not in PRODUCTS:
-        return Cost(0, _flops(node, op_type, [shape(name) for name in node.inputs], output))
+        return Cost(0, _flops(node, op_type, shape(node.input(0)), output))
+    operands = [node.input(index) for index in QUANTISED_OPERANDS.get(node.op_type, (0, 1, 2))]
     shapes = [shape(name) for name in (node.inputs if op_type == "Einsum" else operands[:2])]
     macs = _macs(node, op_type, shapes, output)
     if macs is None or output is None:
@@ -110,7 +118,7 @@ def _cost_of_operator(node: Node, tensors: Tensors, read: Callable[[Dim], Count]
     return Cost(macs, 2 * macs + (product(output) if has_bias else 0))
 
 
-def _cost_of_bodies(node: Node, bodies: Sequence[Body], read: Callable[[Dim], Count]) -> Cost:
+def _cost_of_bodies(node: Node, bodies: Sequence[Body], read: Callable[[Shape], Counts]) -> Cost:
     """An If costs its dearer branch; a Loop or Scan its body, as often as it runs."""
     costs = [_cost_of_body(body, read) for body in bodies]
     if any(cost.macs is None or cost.flops is None for cost in costs):
@@ -124,7 +132,7 @@ def _cost_of_bodies(node: Node, bodies: Sequence[Body], read: Callable[[Dim], Co
     return Cost(dearest.macs * times, dearest.flops * times, exact)
 
 
-def _cost_of_body(body: Body, read: Callable[[Dim], Count]) -> Cost:
+def _cost_of_body(body: Body, read: Callable[[Shape], Counts]) -> Cost:
     costs = [
         _cost(node, body.tensors, body.bodies.get(node.index, ()), read)
         for node in body.graph.nodes
@@ -251,13 +259,8 @@ def _attention(node: Node, inputs: Sequence[Counts | None]) -> Cost:
     return Cost(macs, 2 * macs + scores * _OPERATIONS_PER_ELEMENT["Softmax"])
 
 
-def _flops(
-    node: Node, op_type: str, inputs: Sequence[Counts | None], output: Counts | None
-) -> Count | None:
+def _flops(node: Node, op_type: str, data: Counts | None, output: Counts | None) -> Count | None:
     """The operations of a node without MACs; None where the operator or a shape is not known."""
-    if op_type in _WITHOUT_ARITHMETIC:
-        return 0
-    data = inputs[0] if inputs else None
     if data is None or output is None:
         return None
     if op_type in ELEMENTWISE or op_type in MICROSOFT_ELEMENTWISE:

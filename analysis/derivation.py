@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from convlens.analysis.interval import Number
 from convlens.analysis.kernel_stack import windows_of
+from convlens.analysis.number import Number
 from convlens.analysis.report import Layer
 
 T = TypeVar("T")

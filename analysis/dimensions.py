@@ -38,6 +38,12 @@ def to_count(dim: int | str) -> Count:
     return dim if isinstance(dim, int) else _parse(dim)
 
 
+@lru_cache(maxsize=4096)  # networks repeat their blocks
+def counts(shape: tuple[int | str, ...]) -> tuple[Count, ...]:
+    """Read every dimension of a shape."""
+    return tuple(map(to_count, shape))
+
+
 def to_dim(count: Count) -> int | str:
     """Write a formula as the dimension of a shape."""
     return count if isinstance(count, int) else str(count)

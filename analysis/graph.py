@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any
 
 from convlens.analysis.onnx_parts import TensorProto
-from convlens.analysis.shape import Tensor
+from convlens.analysis.shape import Tensor, storage_bytes
 from convlens.analysis.values import Values, read_values
 
 Attributes = Mapping[str, Any]
@@ -33,7 +34,7 @@ class StoredTensor:
     @property
     def stored_bytes(self) -> int:
         """What its values take in the file."""
-        return (self.tensor.bytes or 0) if self.takes_space else 0
+        return storage_bytes(prod(self.shape), self.dtype) if self.takes_space else 0
 
     @property
     def tensor(self) -> Tensor:
@@ -60,6 +61,7 @@ class Node:
         scope: the PyTorch module that it came from; None where the file does not say.
         folded_batch_norm: whether the exporter folded a BatchNormalization into it.
         rewrites: the exporter's rewriting rules that made it.
+        bodies: the graphs inside an If, Loop or Scan.
     """
 
     index: int
@@ -71,19 +73,17 @@ class Node:
     scope: str | None
     folded_batch_norm: bool
     rewrites: tuple[str, ...]
+    bodies: tuple["Graph", ...] = ()
 
     def input(self, index: int) -> str:
         """The name of the input at `index`; empty where it is left out."""
         return self.inputs[index] if index < len(self.inputs) else ""
 
-    @cached_property
-    def bodies(self) -> tuple["Graph", ...]:
-        """The graphs inside an If, Loop or Scan."""
-        return tuple(value for value in self.attributes.values() if isinstance(value, Graph))
-
-    @cached_property
+    @property
     def reads(self) -> tuple[str, ...]:
         """The tensors that it needs: its inputs, and what its bodies take from around them."""
+        if not self.bodies and "" not in self.inputs:
+            return self.inputs
         captured = [name for body in self.bodies for name in body.captured]
         return tuple(filter(None, (*self.inputs, *captured)))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from convlens.analysis.graph import Graph, Node, StoredTensor
 from convlens.analysis.graph_order import in_order
-from convlens.analysis.onnx_parts import AttributeProto, TensorProto
+from convlens.analysis.onnx_parts import AttributeProto, TensorProto, TypeProto
 from convlens.analysis.shape import Dim, Shape, Tensor
 
 if TYPE_CHECKING:
@@ -20,8 +20,11 @@ ONNX_DOMAINS = ("", "ai.onnx")
 _REWRITE_RULES = "pkg.onnxscript.rewriter.rule_name"
 # The modules that a node came from, outermost first, and then PyTorch's operator: a list as text.
 _NAME_SCOPES = "pkg.torch.onnx.name_scopes"
+# A longer type or attribute, as of a hostile file, is not remembered.
+_MAX_REPEATED_BYTES = 256
 # What the exporter calls the scope of a node that came from no module.
 _NO_MODULE = "_empty_nn_module_stack"
+_QUOTED = re.compile("'([^']*)'")
 _FOLDED_INTO = frozenset({"Conv", "ConvTranspose", "Gemm"})
 # The fields in which an attribute holds its value, by its type; a reference has none.
 _ATTRIBUTE_FIELDS = {
@@ -89,11 +92,21 @@ def read_graph(proto: "GraphProto") -> Graph:
 
 def read_tensor(value: "ValueInfoProto") -> Tensor:
     """Turn a ValueInfoProto into a Tensor; a dimension without value and name is called "?"."""
-    tensor_type = value.type.tensor_type
+    serialized = value.type.SerializeToString()
+    read = _read_type if len(serialized) <= _MAX_REPEATED_BYTES else _read_type.__wrapped__
+    return Tensor(text(value.name), *read(serialized))
+
+
+# A pure function. Networks repeat their blocks, so that few types are different; and writing a
+# message is one call into protobuf, where reading it takes several for each dimension.
+@lru_cache(maxsize=4096)
+def _read_type(serialized: bytes) -> tuple[str, Shape | None]:
+    """The dtype and the shape that a TypeProto states."""
+    tensor_type = TypeProto.FromString(serialized).tensor_type
     shape: Shape | None = None
     if tensor_type.HasField("shape"):
         shape = tuple(map(_dim, tensor_type.shape.dim))
-    return Tensor(text(value.name), dtype_name(tensor_type.elem_type), shape)
+    return dtype_name(tensor_type.elem_type), shape
 
 
 @lru_cache(maxsize=64)
@@ -119,26 +132,26 @@ def _dim(dim: Any) -> Dim:
 
 def _node(index: int, node: "NodeProto") -> Node:
     metadata = {text(entry.key): text(entry.value) for entry in node.metadata_props}
-    rewrites = tuple(
-        rule.strip() for rule in metadata.get(_REWRITE_RULES, "").split(",") if rule.strip()
-    )
-    scopes = re.findall(r"'([^']*)'", metadata.get(_NAME_SCOPES, ""))
+    rules = metadata.get(_REWRITE_RULES)
+    scopes = _QUOTED.findall(metadata[_NAME_SCOPES]) if _NAME_SCOPES in metadata else ()
     domain, op_type = text(node.domain), text(node.op_type)
     if domain not in ONNX_DOMAINS:
         op_type = f"{domain}::{op_type}"
     # The product of a folding carries the operator of the BatchNormalization.
     folded = op_type in _FOLDED_INTO and "batch_norm" in "".join(scopes[-1:])
-    outputs = tuple(map(text, node.output))
+    outputs = tuple(map(text, node.output[:]))
+    attributes = _attributes(node)
     return Node(
         index=index,
         name=text(node.name) or next(iter(outputs), ""),
         op_type=op_type,
-        inputs=tuple(map(text, node.input)),
+        inputs=tuple(map(text, node.input[:])),
         outputs=outputs,
-        attributes=_attributes(node),
+        attributes=attributes,
+        bodies=tuple([value for value in attributes.values() if isinstance(value, Graph)]),
         scope=_weight_scope(node) if folded else _scope(scopes),
         folded_batch_norm=folded,
-        rewrites=rewrites,
+        rewrites=tuple(filter(None, map(str.strip, rules.split(",")))) if rules else (),
     )
 
 
@@ -157,19 +170,35 @@ def _weight_scope(node: "NodeProto") -> str | None:
 
 def _attributes(node: "NodeProto") -> dict[str, Any]:
     """The attributes by name; one of another type than its name has in ONNX is left out."""
-    attributes = {text(attribute.name): _attribute(attribute) for attribute in node.attribute}
+    attributes = [_attribute(attribute) for attribute in node.attribute]
     return {
         name: value
-        for name, value in attributes.items()
+        for name, value in attributes
         if isinstance(value, _ATTRIBUTE_TYPES.get(name, object))
     }
 
 
-def _attribute(attribute: AttributeProto) -> Any:
-    if attribute.type == AttributeProto.TENSOR:
-        return _stored(attribute.t, attribute.name)
-    if attribute.type == AttributeProto.GRAPH:
-        return read_graph(attribute.g)
+def _attribute(attribute: AttributeProto) -> tuple[str, Any]:
+    """The name and the value."""
+    attribute_type = attribute.type
+    if attribute_type == AttributeProto.TENSOR:
+        name = text(attribute.name)
+        return name, _stored(attribute.t, name)
+    if attribute_type == AttributeProto.GRAPH:
+        return text(attribute.name), read_graph(attribute.g)
+    serialized = attribute.SerializeToString()
+    read = _plain if len(serialized) <= _MAX_REPEATED_BYTES else _plain.__wrapped__
+    return read(serialized)
+
+
+@lru_cache(maxsize=4096)  # as `_read_type`
+def _plain(serialized: bytes) -> tuple[str, Any]:
+    """The name and the value of an attribute that holds no tensor and no graph."""
+    attribute = AttributeProto.FromString(serialized)
+    return text(attribute.name), _plain_value(attribute)
+
+
+def _plain_value(attribute: AttributeProto) -> Any:
     field = _ATTRIBUTE_FIELDS.get(attribute.type)
     if field is None or attribute.ref_attr_name:
         return None
@@ -212,7 +241,7 @@ def _numbers(attribute: AttributeProto) -> TensorProto | None:
 
 
 def _stored(tensor: TensorProto, name: str) -> StoredTensor:
-    dims = tuple(max(dim, 0) for dim in tensor.dims)
+    dims = tuple([max(dim, 0) for dim in tensor.dims])
     return StoredTensor(name, dtype_name(tensor.data_type), dims, tensor)
 
 

@@ -1,11 +1,9 @@
 """Intervals: which stretch of one image axis a position of a feature map sees."""
 
 from dataclasses import dataclass
-from fractions import Fraction
 
+from convlens.analysis.number import Number, plain
 from convlens.analysis.reach import Reach
-
-Number = int | Fraction
 
 
 @dataclass(frozen=True)
@@ -25,9 +23,9 @@ class Interval:
     start: Number
 
     @property
-    def centre(self) -> Fraction:
-        """The middle of what position 0 sees."""
-        return Fraction(self.start) + Fraction(self.size - 1, 2)
+    def double_centre(self) -> Number:
+        """Twice the middle of what position 0 sees, in most networks an integer."""
+        return 2 * self.start + self.size - 1
 
     def through(self, reach: Reach) -> "Interval":
         """What an output of an operator sees, this being what its inputs see.
@@ -52,14 +50,9 @@ class Interval:
         return Interval(self.size, 0, self.start + self.stride * position)
 
 
-def plain(number: Number) -> Number:
-    """The number as an int where it is one."""
-    return int(number) if number == int(number) else number
-
-
 def is_aligned(first: Interval, second: Interval) -> bool:
     """Whether at every position both intervals have the same centre."""
-    return first.stride == second.stride and first.centre == second.centre
+    return first.stride == second.stride and first.double_centre == second.double_centre
 
 
 def union(first: Interval, second: Interval) -> Interval:

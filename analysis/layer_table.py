@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from convlens.analysis.interval import Number
 from convlens.analysis.module_tree import Module, group_by_module
+from convlens.analysis.number import Number
 from convlens.analysis.receptive_field import PerAxis, ReceptiveField
 from convlens.analysis.report import Layer, Report
 from convlens.analysis.shape import format_shape

@@ -5,9 +5,9 @@ from fractions import Fraction
 from math import prod
 
 from convlens.analysis.coverage import trace_coverage
-from convlens.analysis.interval import Number
 from convlens.analysis.kernel_stack import windows_of
 from convlens.analysis.linter import Problem, Rule, Subject
+from convlens.analysis.number import Number
 from convlens.analysis.report import Layer
 from convlens.analysis.sliding_window import CONVOLUTIONS, SlidingWindow
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# Each run in flight holds every tensor that is looked at: 90 MB for ConvNeXt-Tiny.
+# Each run in flight holds its activations.
 _MAX_RUNS_AT_ONCE = 4
 
 
@@ -129,9 +129,11 @@ def measure(
         SymbolicShapeError: a shape is not known.
     """
     names = list(dict.fromkeys(unit.tensor for unit in units))
-    copy = lit_copy(proto, graph, tensors, fields, opset, image_axis, names)
-    session = open_session(copy.SerializeToString())
     by_tensor = {name: [unit for unit in units if unit.tensor == name] for name in names}
+    places = [(name, _places(by_tensor[name], fields[name])) for name in names]
+    copy = lit_copy(proto, graph, tensors, fields, opset, image_axis, places)
+    outputs = [value.name for value in copy.graph.output]
+    session = open_session(copy.SerializeToString())
     pictures = {
         value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
         for value in copy.graph.input
@@ -145,7 +147,7 @@ def measure(
         feeds = {name: _lit_row(shape, axes[name], row) for name, shape in pictures.items()}
         return [
             _are_lit(values, by_tensor[name], fields[name])
-            for name, values in zip(names, session.run(names, feeds), strict=True)
+            for name, values in zip(names, session.run(outputs, feeds), strict=True)
         ]
 
     length = max(shape[axes[name]] for name, shape in pictures.items())
@@ -166,9 +168,23 @@ def _lit_row(shape: tuple[int, ...], axis: int, row: int) -> Array:
     return picture
 
 
-def _are_lit(values: Array, units: Sequence[Unit], field: Field) -> Array:
-    """Whether any channel of each unit is lit."""
+def _places(units: Sequence[Unit], field: Field) -> dict[int, list[int]]:
+    """The positions on each axis that walks along the image where there is a unit."""
     axes = walking_axes(field)
-    places = np.array([unit.index for unit in units], np.intp).reshape(len(units), -1).T
-    at_units = np.moveaxis(values, axes, range(len(axes)))[tuple(places)]
+    return {axis: sorted({unit.index[at] for unit in units}) for at, axis in enumerate(axes)}
+
+
+def _are_lit(values: Array, units: Sequence[Unit], field: Field) -> Array:
+    """Whether any channel of each unit is lit.
+
+    Args:
+        values: of the tensor at the units' places alone.
+        units: of the tensor.
+        field: of the tensor.
+    """
+    axes, places = walking_axes(field), _places(units, field)
+    indices = tuple(
+        [places[axis].index(unit.index[at]) for unit in units] for at, axis in enumerate(axes)
+    )
+    at_units = np.moveaxis(values, axes, range(len(axes)))[indices]
     return np.asarray(at_units.reshape(len(units), -1).any(axis=1))

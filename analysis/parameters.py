@@ -109,6 +109,8 @@ class _Counter:
     def _node(self, node: Node) -> Parameters:
         if node.bodies:
             return _sum([p for body in node.bodies for p in self.count(body)])
+        if self.origins.keys().isdisjoint(node.inputs):
+            return Parameters(folded_batch_norm=node.folded_batch_norm)
         if self._is_constant(node):
             return Parameters()
         weights = {

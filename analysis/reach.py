@@ -9,9 +9,10 @@ Slice and the rest.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
+from convlens.analysis.number import Number, plain
 from convlens.analysis.sliding_window import SlidingWindow
 
 # What an output reads where a tap lies outside the input: nothing, the outermost position, the
@@ -33,31 +34,27 @@ class Reach:
     advance: int = 1
     border: Border = "nothing"
 
-    @property
-    def rate(self) -> Fraction:
+    @cached_property
+    def rate(self) -> Number:
         """The inputs that the taps move on with one output, on average."""
-        return Fraction(self.advance, len(self.taps))
+        return plain(Fraction(self.advance, len(self.taps)))
 
     @cached_property
-    def first(self) -> Fraction:
+    def first(self) -> Number:
         """The least number such that no output i reads anything before rate * i + first."""
-        return min(
-            (min(taps) - r * self.rate for r, taps in enumerate(self.taps) if taps),
-            default=Fraction(0),
-        )
+        firsts = (min(taps) - r * self.rate for r, taps in enumerate(self.taps) if taps)
+        return plain(min(firsts, default=0))
 
     @cached_property
-    def last(self) -> Fraction:
+    def last(self) -> Number:
         """The greatest number such that an output i reads nothing beyond rate * i + last."""
-        return max(
-            (max(taps) - r * self.rate for r, taps in enumerate(self.taps) if taps),
-            default=Fraction(0),
-        )
+        lasts = (max(taps) - r * self.rate for r, taps in enumerate(self.taps) if taps)
+        return plain(max(lasts, default=0))
 
     @property
     def is_pointwise(self) -> bool:
         """Whether every output reads just the input at its own position."""
-        return self == Reach(((0,),))
+        return self.taps == ((0,),) and self.advance == 1 and self.border == "nothing"
 
     @property
     def is_even(self) -> bool:
@@ -65,6 +62,7 @@ class Reach:
         return len(self.taps) == 1 and len(self.taps[0]) > 0
 
 
+@lru_cache(maxsize=256)  # a pure function; networks have few different windows
 def window_reach(window: SlidingWindow) -> Reach | None:
     """What Conv or pooling reads; None where the padding is not known."""
     if window.pad_begin is None:

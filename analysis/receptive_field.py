@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from convlens.analysis.field import Field, image_field, straightened, walking_digits
 from convlens.analysis.graph import Graph, Node
 from convlens.analysis.image_layout import spatial_axes
-from convlens.analysis.interval import Interval, Number, plain
+from convlens.analysis.interval import Interval
+from convlens.analysis.number import Number, plain
 from convlens.analysis.shape import Tensors, shape_of
 from convlens.analysis.step import Step
 from convlens.analysis.transfers import apply
@@ -86,15 +87,14 @@ def trace_fields(
             axes = spatial_axes(graph_input.name, len(shape), graph)
             fields[graph_input.name] = image_field(shape, axes, exact=exact)
     for node in graph.nodes:
-        step = step_at(node, graph, tensors, fields, opset, folded)
-        fields.update(_outputs(step, tensors))
+        if not fields.keys().isdisjoint(node.inputs):
+            step = step_at(node, graph, tensors, fields, opset, folded)
+            fields.update(_outputs(step, tensors))
     return fields
 
 
 def _outputs(step: Step, tensors: Tensors) -> dict[str, Field]:
-    """The fields of the operator's outputs; none where no pixel reaches it."""
-    if not any(step.fields):
-        return {}
+    """The fields of the operator's outputs."""
     outputs = {}
     for index, name in enumerate(step.node.outputs):
         if name:
@@ -115,15 +115,14 @@ def step_at(
     folded: Mapping[str, Values | None] | None = None,
 ) -> Step:
     """The operator with all that is known of its inputs, for its first output."""
-    folded = folded or {}
     return Step(
         node=node,
-        fields=tuple(fields.get(name) for name in node.inputs),
-        shapes=tuple(shape_of(name, tensors) for name in node.inputs),
-        stored=tuple(graph.stored.get(name) for name in node.inputs),
+        fields=tuple(map(fields.get, node.inputs)),
+        tensors=tensors,
+        stored=graph.stored,
+        folded=folded or {},
         output=shape_of(node.output, tensors),
         opset=opset,
-        folded=tuple(folded.get(name) for name in node.inputs),
     )
 
 

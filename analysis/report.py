@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from convlens.analysis.card import ModelCard
 from convlens.analysis.errors import LayerNotFoundError
 from convlens.analysis.graph import Graph, StoredTensor
-from convlens.analysis.interval import Number
 from convlens.analysis.model_file import sha256
+from convlens.analysis.number import Number
 from convlens.analysis.parameters import Parameters
 from convlens.analysis.receptive_field import PerAxis, ReceptiveField
 from convlens.analysis.shape import Tensor
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import pandas
 
 SCHEMA = "convlens.analysis/1"
+
+# What JSON has a word for.
+_PLAIN = (int, float, str, type(None))
 
 Status = Literal["exact", "partial", "unknown"]
 
@@ -126,7 +129,7 @@ class Layer:
         moved = [tensor.bytes for tensor in (*self.inputs, *self.outputs) if tensor.name]
         if self.flops is None or None in moved or not any(moved):
             return None
-        return round(self.flops / sum(size or 0 for size in moved), 3)
+        return round(self.flops / sum(filter(None, moved)), 3)
 
     def to_json(self) -> dict[str, Any]:
         """The layer as the schema has it, with its formulas where there are such."""
@@ -317,10 +320,12 @@ def _number_json(number: Number | None) -> int | str | None:
 
 def _value_json(value: Any) -> Any:
     """An attribute's value; a tensor or graph is described, as its values may be many."""
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, tuple):
+        return [entry if isinstance(entry, _PLAIN) else _value_json(entry) for entry in value]
     if isinstance(value, StoredTensor):
         return {"dtype": value.dtype, "shape": list(value.shape)}
     if isinstance(value, Graph):
         return {"nodes": len(value.nodes)}
-    if isinstance(value, tuple):
-        return [_value_json(entry) for entry in value]
-    return value if isinstance(value, int | float | str | None) else str(value)
+    return str(value)

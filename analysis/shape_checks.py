@@ -5,7 +5,9 @@ from math import prod
 from convlens.analysis.errors import InputSizeError
 from convlens.analysis.graph import Graph, Node
 from convlens.analysis.shape import Dim, Shape, Tensors, format_shape, format_size, shape_of
-from convlens.analysis.sliding_window import sliding_windows
+from convlens.analysis.sliding_window import CONVOLUTIONS, POOLINGS, sliding_windows
+
+_PRODUCTS = frozenset({"Gemm", "MatMul"})
 
 
 def check_shapes(graph: Graph, tensors: Tensors) -> None:
@@ -15,9 +17,12 @@ def check_shapes(graph: Graph, tensors: Tensors) -> None:
         InputSizeError: an operator cannot take the shape that reaches it.
     """
     for node in graph.nodes:
-        _check_reshape(node, graph, tensors)
-        _check_product(node, tensors)
-        _check_sliding_windows(node, tensors)
+        if node.op_type == "Reshape":
+            _check_reshape(node, graph, tensors)
+        elif node.op_type in _PRODUCTS:
+            _check_product(node, tensors)
+        elif node.op_type in CONVOLUTIONS or node.op_type in POOLINGS:
+            _check_sliding_windows(node, tensors)
 
 
 def _check_sliding_windows(node: Node, tensors: Tensors) -> None:
@@ -37,7 +42,7 @@ def _check_reshape(node: Node, graph: Graph, tensors: Tensors) -> None:
     """The elements that a constant target shape asks for must be there."""
     data = shape_of(node.input(0), tensors)
     target = graph.stored.get(node.input(1))
-    if node.op_type != "Reshape" or data is None or target is None or target.values is None:
+    if data is None or target is None or target.values is None:
         return
     # A 0 copies a dimension of the input and a -1 takes what is left.
     if not target.dtype.startswith("int"):
@@ -70,7 +75,7 @@ def joined_axes(node: Node, tensors: Tensors) -> tuple[Dim, Dim] | None:
         None where the operator is no product, or a shape is not known.
     """
     first, second = shape_of(node.input(0), tensors), shape_of(node.input(1), tensors)
-    if node.op_type not in {"Gemm", "MatMul"} or not first or not second:
+    if node.op_type not in _PRODUCTS or not first or not second:
         return None
     if node.op_type == "MatMul":
         return first[-1], second[-2] if len(second) > 1 else second[-1]

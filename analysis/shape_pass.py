@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import zip_longest
 
-from convlens.analysis.dimensions import to_count, to_dim
+from convlens.analysis.dimensions import counts, to_dim
 from convlens.analysis.graph import Graph, Node, StoredTensor
 from convlens.analysis.operators import COMPARISONS
 from convlens.analysis.shape import Shape, Tensor, Tensors, format_shape
@@ -87,7 +87,7 @@ class ShapePass:
         ]
         step = ShapeStep(
             node,
-            tuple(_counts(tensor.shape) for tensor in known),
+            tuple([_counts(tensor.shape) for tensor in known]),
             self._value,
         )
         shapes = self._body_outputs(node, step)
@@ -124,6 +124,10 @@ class ShapePass:
         if index < len(asked) and asked[index].shape is not None:
             theirs = asked[index]
         shape = theirs.shape
+        if own is not None and own == shape and theirs.dtype:
+            # Both say the same, in numbers.
+            self.tensors[name] = theirs
+            return
         if own is not None and len(own) <= _MAX_RANK:
             shape = tuple(map(_dim, own))
             if shape != theirs.shape:
@@ -285,9 +289,7 @@ def all_bodies(bodies: Mapping[int, tuple[Body, ...]]) -> Iterator[Body]:
 
 
 def _counts(shape: Shape | None) -> Counts | None:
-    if shape is None:
-        return None
-    return tuple([dim if isinstance(dim, int) else to_count(dim) for dim in shape])
+    return None if shape is None else counts(shape)
 
 
 def _dims(shape: Counts) -> Shape:

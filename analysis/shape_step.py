@@ -73,9 +73,11 @@ def broadcast(shapes: Sequence[Counts]) -> Counts:
 
     Source: ONNX, "Broadcasting in ONNX", multidirectional.
     """
+    if shapes.count(shapes[0]) == len(shapes):
+        return shapes[0]
     rank = max(map(len, shapes))
     padded = [(1,) * (rank - len(shape)) + tuple(shape) for shape in shapes]
-    return tuple(common_size(dims) for dims in zip(*padded, strict=True))
+    return tuple([common_size(dims) for dims in zip(*padded, strict=True)])
 
 
 def common_size(dims: Sequence[Count]) -> Count:

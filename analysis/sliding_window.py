@@ -1,6 +1,7 @@
 """Sliding windows: the geometry of Conv and pooling along one axis."""
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import ceil
 
 from convlens.analysis.graph import Attributes
@@ -113,12 +114,32 @@ def sliding_windows(
         return None
     if min(strides) < 1 or min(dilations) < 1 or (data is not None and len(data) != rank + 2):
         return None
-    sizes = ("?",) * rank if data is None else data[2:]
+    if not all(isinstance(number, int) for number in (*strides, *dilations, *pads)):
+        return None
     auto_pad = attributes.get("auto_pad") or "NOTSET"
     ceil_mode = bool(attributes.get("ceil_mode", 0))
+    # Only this padding depends on the size.
+    sizes = ("?",) * rank if data is None or not auto_pad.startswith("SAME") else data[2:]
+    numbers = (tuple(kernel), tuple(strides), tuple(dilations), tuple(pads))
+    return _windows(*numbers, auto_pad, tuple(sizes), ceil_mode=ceil_mode)
+
+
+@lru_cache(maxsize=1024)  # a pure function; networks repeat their blocks
+def _windows(
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    dilations: tuple[int, ...],
+    pads: tuple[int, ...],
+    auto_pad: str,
+    sizes: Shape,
+    *,
+    ceil_mode: bool,
+) -> tuple[SlidingWindow, ...]:
     windows = []
     for axis, (taps, stride, dilation) in enumerate(zip(kernel, strides, dilations, strict=True)):
-        window = SlidingWindow(taps, stride, dilation, pads[axis], pads[axis + rank], ceil_mode)
+        window = SlidingWindow(
+            taps, stride, dilation, pads[axis], pads[axis + len(kernel)], ceil_mode
+        )
         windows.append(_auto_padded(window, auto_pad, sizes[axis]))
     return tuple(windows)
 

@@ -1,12 +1,12 @@
 """Steps: one operator on the image's way through the graph."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from convlens.analysis.branches import joined
 from convlens.analysis.field import Field, unknown_field
 from convlens.analysis.graph import Node, StoredTensor
-from convlens.analysis.shape import Dim, Shape
+from convlens.analysis.shape import Dim, Shape, Tensors, shape_of
 from convlens.analysis.symbolic import Count, Expression
 from convlens.analysis.values import Values
 
@@ -21,9 +21,9 @@ class Step:
     Attributes:
         node: the operator.
         fields: of each input; None where no pixel reaches it.
-        shapes: of each input, where known.
-        stored: what the file holds of each input; None where a node computes it.
-        folded: of each input that a node computes, the values that follow from shapes alone.
+        tensors: what is known of each tensor of the graph, by name.
+        stored: the tensors that the file holds, by name.
+        folded: the values of the tensors that follow from shapes alone, by name.
         output: the shape of the output that is asked for, where known.
         output_index: its place among the outputs.
         opset: the version of ONNX's own operators.
@@ -31,12 +31,17 @@ class Step:
 
     node: Node
     fields: tuple[Field | None, ...]
-    shapes: tuple[Shape | None, ...]
-    stored: tuple[StoredTensor | None, ...]
+    tensors: Tensors
+    stored: Mapping[str, StoredTensor]
+    folded: Mapping[str, Values | None]
     output: Shape | None
     output_index: int = 0
     opset: int = 0
-    folded: tuple[Values | None, ...] = ()
+
+    @property
+    def shapes(self) -> tuple[Shape | None, ...]:
+        """The shape of each input, where known."""
+        return tuple([shape_of(name, self.tensors) for name in self.node.inputs])
 
     @property
     def known_fields(self) -> list[Field]:
@@ -54,7 +59,7 @@ class Step:
 
     def shape(self, index: int) -> Shape | None:
         """The shape of one input, where it is there and known."""
-        return self.shapes[index] if index < len(self.shapes) else None
+        return shape_of(self.node.input(index), self.tensors)
 
     def joined(self) -> Field:
         """The field of the inputs combined position by position."""
@@ -72,15 +77,13 @@ class Step:
             None where neither is there, or the values are computed from pixels or too many to be
             read; formulas where they follow from a size that is symbolic.
         """
-        if self.node.input(index):
-            stored = self.stored[index]
-            values = self._folded(index) if stored is None else stored.values
+        name = self.node.input(index)
+        if name:
+            stored = self.stored.get(name)
+            values = self.folded.get(name) if stored is None else stored.values
             return None if values is None else list(values.ravel())
         found = self.node.attributes.get(attribute)
         return list(found) if isinstance(found, tuple) else None
-
-    def _folded(self, index: int) -> Values | None:
-        return self.folded[index] if index < len(self.folded) else None
 
     def numbers(self, index: int, attribute: str = "") -> list[float] | None:
         """As `counts`, where none of them is a formula."""

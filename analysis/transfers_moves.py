@@ -271,7 +271,7 @@ def broadcast_to(field: Field, shape: Shape) -> Field:
     if missing:
         field = replace(field, axes=(*((Digit(dim),) for dim in shape[:missing]), *field.axes))
     for axis, dim in enumerate(shape):
-        if dim != 1 and all(digit.length == 1 for digit in field.axes[axis]):
+        if dim != 1 and axis_length(field.axes[axis]) == 1:
             field = field.with_axis(axis, repeated(field.axes[axis], dim))
     return field
 

@@ -40,9 +40,8 @@ def _channels_mixed(field: Field, step: Step, channels: Dim) -> Field:
     groups = step.node.attributes.get("group", 1)
     walks = bool(field.image_axes(1))
     if groups == 1 or not walks:
-        mixes_all = groups == 1
         field = mixed(field, 1, channels, step.node.index)
-        return replace(field, is_blended=field.is_blended and not mixes_all)
+        return replace(field, is_blended=False) if field.is_blended and groups == 1 else field
     shape = step.shape(0)
     if shape is None or not isinstance(shape[1], int) or not isinstance(channels, int):
         return step.unknown()

@@ -17,7 +17,5 @@ def _read(graph: Graph) -> Iterator[str]:
         yield tensor.name
     for node in graph.nodes:
         yield from node.inputs
-        for value in node.attributes.values():
-            for body in value if isinstance(value, tuple) else (value,):
-                if isinstance(body, Graph):
-                    yield from _read(body)
+        for body in node.bodies:
+            yield from _read(body)

@@ -11,7 +11,8 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING
 
-from convlens.analysis.interval import Interval, Number, is_aligned, union
+from convlens.analysis.interval import Interval, is_aligned, union
+from convlens.analysis.number import Number
 from convlens.analysis.reach import Reach, strided_reach
 
 if TYPE_CHECKING:

@@ -16,6 +16,9 @@ from convlens.analysis.errors import WireError
 Buffer = bytes | mmap.mmap
 Message = Literal["model", "graph", "function", "node", "attribute", "tensor", "sparse_tensor"]
 
+# The bytes of a number from which on another one follows.
+_LONGER = 0x80
+
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 
 # For each message, the fields that may hold a tensor somewhere below them.
@@ -84,12 +87,17 @@ def fields(data: Buffer, start: int, end: int, budget: Budget | None = None) -> 
         budget.fields -= 1
         if budget.fields < 0:
             raise WireError(f"it has more than {MAX_FIELDS:,} fields")
-        tag, value = _varint(data, position, end)
+        tag, value = data[position], position + 1
+        if tag >= _LONGER:
+            tag, value = _varint(data, position, end)
         number, wire_type = tag >> 3, tag & 7
         if wire_type == VARINT:
             stop = _varint(data, value, end)[1]
         elif wire_type == LENGTH_DELIMITED:
-            length, value = _varint(data, value, end)
+            if value < end and (length := data[value]) < _LONGER:
+                value += 1
+            else:
+                length, value = _varint(data, value, end)
             stop = value + length
         elif wire_type == FIXED64:
             stop = value + 8
@@ -168,15 +176,13 @@ def strip_payloads(
 
 def _varint(data: Buffer, position: int, end: int) -> tuple[int, int]:
     """Read a base-128 number; returns it and the position after it."""
-    if position < end and (byte := data[position]) < 0x80:
-        return byte, position + 1
     number = 0
     for index in range(10):
         if position + index >= end:
             raise WireError(f"the number at byte {position} is cut off")
         byte = data[position + index]
         number |= (byte & 0x7F) << 7 * index
-        if byte < 0x80:
+        if byte < _LONGER:
             return number, position + index + 1
     raise WireError(f"the number at byte {position} is longer than 10 bytes")
 

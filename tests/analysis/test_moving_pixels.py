@@ -228,3 +228,16 @@ def test_a_pad_and_a_slice_whose_bounds_are_computed_move_the_map(tmp_path: Path
     assert _numbers(report.layer("padded").receptive_field) == ((1, 1), (1, 1), (-3, 0))
     assert _numbers(report.layer("y").receptive_field) == ((1, 1), (1, 1), (0, 0))
     assert {layer.status for layer in report.layers} == {"exact"}
+
+
+def test_a_picture_without_a_batch_has_two_spatial_axes(tmp_path: Path) -> None:
+    nodes = [
+        node("Sub", "x mean", "centred"),
+        node("Unsqueeze", "centred front", "batch"),
+        node("Conv", "batch w", "output", kernel_shape=[3, 5]),
+    ]
+
+    report = _report(tmp_path, nodes, (3, 12, 12), mean=weight(3, 1, 1), front=_ints(0),
+                     w=weight(2, 3, 3, 5))  # fmt: skip
+
+    assert _numbers(report.layers[-1].receptive_field) == ((3, 5), (1, 1), (0, 0))

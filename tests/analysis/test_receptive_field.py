@@ -103,7 +103,7 @@ def test_intervals_reckon_with_fractions() -> None:
     assert half.through(Reach(((0, 1, 2),))) == Interval(
         Fraction(5, 2), Fraction(1, 2), Fraction(-1, 2)
     )
-    assert half.centre == Fraction(-1, 4)
+    assert half.double_centre == Fraction(-1, 2)
 
 
 @pytest.mark.parametrize(
