@@ -1,7 +1,8 @@
 """`convlens export`: a PyTorch network becomes a self-describing ONNX file."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,7 +118,7 @@ def _export_one(arguments: argparse.Namespace) -> None:
             seed=arguments.seed,
             image_size=arguments.image_size,
             options=_graph_options(arguments),
-            precision=precision,
+            precision=replace(precision, progress=partial(report, "layer by layer")),
             progress=partial(report, "training"),
         )
     _print_result(result)
@@ -235,10 +236,18 @@ def _agreement_facts(precision: str, agreement: "Agreement") -> list[Fact]:
             f"the same class first as fp32 on {agreement.top1_agreement:.1%} of "
             f"{agreement.pictures} pictures ({agreement.source}); outputs at most "
             f"{agreement.max_relative:.1e} of their spread away; {agreement.bytes:,} bytes "
-            f"instead of {agreement.fp32_bytes:,}",
+            f"instead of {agreement.fp32_bytes:,}; {agreement.speedup:.2f} times as fast",
         ),
-        ("in fp32", ", ".join(agreement.kept_fp32) or "nothing"),
+        ("in fp32", ", ".join(_kept(agreement)) or "nothing"),
     ]
+
+
+def _kept(agreement: "Agreement") -> Iterable[str]:
+    """The nodes, and where int8 made them worth keeping, their shares of its error."""
+    if not agreement.error_shares:
+        return agreement.kept_fp32
+    shares = zip(agreement.kept_fp32, agreement.error_shares, strict=True)
+    return (f"{name} ({share:.0%} of the error)" for name, share in shares)
 
 
 def _describe(weights: Mapping[str, Any]) -> str:

@@ -111,6 +111,13 @@ def run(session: ort.InferenceSession, inputs: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(outputs)
 
 
+def outputs_of(model: bytes, inputs: NDArray[Any]) -> NDArray[Any]:
+    """The only output of a serialised model with one input, computed a few pictures at a time."""
+    session = open_session(model)
+    starts = range(0, len(inputs), BATCH_SIZES[-1])
+    return np.concatenate([run(session, inputs[at : at + BATCH_SIZES[-1]]) for at in starts])
+
+
 def _trials(input_shapes: tuple[tuple[int, ...], ...]) -> Iterator[tuple[str, NDArray[np.float32]]]:
     for shape in input_shapes:
         for batch_size in BATCH_SIZES:

@@ -1,7 +1,7 @@
 """fp32 -> int8: static quantisation, written as pairs of QuantizeLinear and DequantizeLinear."""
 
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from convlens.export.rounding import channel_shifts, weighted_nodes
 
 # onnxruntime advises, in the log, to clean the graph first unless this says that it is clean.
 _CLEAN = ("onnx.quant.pre_process", "onnxruntime.quant")
+_QUANTISED_ON_LOADING = frozenset({"Conv", "ConvTranspose", "Gemm"})
 
 
 class Quantiser:
@@ -67,6 +68,7 @@ class Quantiser:
             ranges = Path(folder) / "ranges.json"
             ranges.write_bytes(self._ranges)
             quantised = self._quantise(corrected, ranges, kept)
+        _protect(quantised, kept)
         onnx.checker.check_model(quantised, full_check=True)
         return quantised
 
@@ -107,6 +109,46 @@ def _correct_biases(model: onnx.ModelProto, shifts: Mapping[str, NDArray[np.floa
             bias = tensors[node.input[2]]
             values = numpy_helper.to_array(bias) - shifts[node.name]
             bias.CopyFrom(numpy_helper.from_array(values.astype(np.float32), bias.name))
+
+
+def _protect(model: onnx.ModelProto, kept: Collection[str]) -> None:
+    """Have the kept layers computed in fp32 indeed.
+
+    onnxruntime quantises the weights of a layer that stands between a DequantizeLinear and a
+    QuantizeLinear when it loads the file, with one scale for all channels, unless what the layer
+    reads has a scale a channel (`WeightBiasQuantization`): the one scale is repeated.
+    """
+    graph = model.graph
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    makers = {value: node for node in graph.node for value in node.output}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        maker = makers.get(node.input[0])
+        is_kept = node.name in kept and node.op_type in _QUANTISED_ON_LOADING
+        if is_kept and maker is not None and maker.op_type == "DequantizeLinear":
+            reader = onnx.NodeProto()
+            reader.CopyFrom(maker)
+            reader.name = f"{node.name}.input"
+            reader.output[:] = [reader.name]
+            reader.attribute.append(onnx.helper.make_attribute("axis", 1))
+            channels = _input_channels(node, tensors[node.input[1]].dims)
+            for at in (1, 2):
+                value = np.repeat(numpy_helper.to_array(tensors[maker.input[at]]), channels)
+                reader.input[at] = f"{maker.input[at]}.{node.name}"
+                graph.initializer.append(numpy_helper.from_array(value, reader.input[at]))
+            nodes.append(reader)
+            node.input[0] = reader.name
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _input_channels(node: onnx.NodeProto, weights: Sequence[int]) -> int:
+    """How many channels a layer reads, by the shape of its weights."""
+    attributes = {each.name: each.i for each in node.attribute}
+    if node.op_type == "Conv":
+        return weights[1] * attributes.get("group", 1)
+    return weights[1] if attributes.get("transB") else weights[0]
 
 
 class _Reader(quantization.CalibrationDataReader):  # type: ignore[misc]  # it has no types

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import skimage.data
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torchvision.transforms import InterpolationMode
@@ -13,7 +14,12 @@ from torchvision.transforms.functional import center_crop, resize
 from convlens.analysis.card import Preprocessing
 from convlens.export import digits
 from convlens.export.errors import PrecisionError
-from convlens.export.photographs import photograph_input, undistorted_pieces
+from convlens.export.photographs import (
+    Photographs,
+    photograph_input,
+    two_photographs,
+    undistorted_pieces,
+)
 
 _SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _CALIBRATION = 64
@@ -42,7 +48,7 @@ class TrialPictures:
 def trial_pictures(
     input_shape: tuple[int, int, int], how: Preprocessing | None, folder: Path | None
 ) -> TrialPictures:
-    """Read the user's pictures, or take those that scikit-learn brings along.
+    """Read the user's pictures, or take those that scikit-learn and scikit-image bring along.
 
     Args:
         input_shape: (channels, height, width) of one picture.
@@ -58,16 +64,35 @@ def trial_pictures(
         training, held_out = (part.examples() for part in digits.split_digits(digits.load_digits()))
         few = training.inputs[:_CALIBRATION]
         return TrialPictures(few, held_out.inputs, f"{digits.DATASET}, held-out part")
-    source = "pieces of scikit-learn's two photographs"
-    if how is None:
-        return TrialPictures(
-            photograph_input(_CALIBRATION, input_shape, _CALIBRATION_SEED),
-            photograph_input(_COMPARED, input_shape, _COMPARED_SEED),
-            source,
+    calibration, compared = (
+        _pieces_as_inputs(photographs, count, seed, input_shape, how)
+        for photographs, count, seed in (
+            (_calibration_photographs(), _CALIBRATION, _CALIBRATION_SEED),
+            (_compared_photographs(), _COMPARED, _COMPARED_SEED),
         )
-    calibration = undistorted_pieces(_CALIBRATION, how.color, how.size, _CALIBRATION_SEED)
-    compared = undistorted_pieces(_COMPARED, how.color, how.size, _COMPARED_SEED)
-    return TrialPictures(_inputs(calibration, how), _inputs(compared, how), source)
+    )
+    return TrialPictures(calibration, compared, "pieces of scikit-image's photographs")
+
+
+def _calibration_photographs() -> Photographs:
+    return [*two_photographs(), skimage.data.coffee(), skimage.data.rocket()]
+
+
+def _compared_photographs() -> Photographs:
+    motorcycle, _right_eye, _disparity = skimage.data.stereo_motorcycle()
+    return [skimage.data.astronaut(), skimage.data.chelsea(), motorcycle]
+
+
+def _pieces_as_inputs(
+    photographs: Photographs,
+    count: int,
+    seed: int,
+    input_shape: tuple[int, int, int],
+    how: Preprocessing | None,
+) -> NDArray[np.float32]:
+    if how is None:
+        return photograph_input(count, input_shape, seed, photographs)
+    return _inputs(undistorted_pieces(count, how.color, how.size, seed, photographs), how)
 
 
 def _from_folder(folder: Path, how: Preprocessing | None) -> TrialPictures:

@@ -52,7 +52,7 @@ def lenet5s(lenet5: Exported, tmp_path_factory: pytest.TempPathFactory) -> Reduc
 
 @pytest.fixture(scope="module")
 def lite0s(efficientnet_lite0: Exported, tmp_path_factory: pytest.TempPathFactory) -> Reduced:
-    """In int8 the pieces of two photographs, many of them blurred, cost classes."""
+    """In int8 some pieces of photographs change their class."""
     folder = tmp_path_factory.mktemp("lite0s")
     options = (PrecisionOptions("int8", min_agreement=0.85), PrecisionOptions("fp16"))
     return {

@@ -1,14 +1,16 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from convlens.export.errors import PrecisionError
 from convlens.export.quantisation import Quantiser
-from convlens.export.rounding import channel_shifts
+from convlens.export.rounding import channel_shifts, error_shares
 
 _RNG = np.random.default_rng(0)
 _PICTURES = _RNG.uniform(0.0, 1.0, (8, 3, 8, 8)).astype(np.float32)
@@ -68,6 +70,28 @@ def test_a_kept_layer_has_its_fp32_weights_and_bias() -> None:
         assert np.array_equal(
             numpy_helper.to_array(own[tensor.name]), numpy_helper.to_array(tensor)
         )
+
+
+def test_onnxruntime_computes_a_kept_layer_in_fp32(tmp_path: Path) -> None:
+    """What it reads and what reads it are quantised: left alone, the runtime would quantise it."""
+    quantised = Quantiser(_model(), _PICTURES).quantised(kept=("second",))
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+    ort.InferenceSession(quantised.SerializeToString(), options, ["CPUExecutionProvider"])
+    loaded = [node.op_type for node in onnx.load(tmp_path / "loaded.onnx").graph.node]
+    assert loaded.count("QLinearConv") == 1
+    assert loaded.count("Conv") == 1
+
+
+def test_the_layer_whose_weights_round_worst_has_the_largest_share_of_the_error() -> None:
+    model = _model(spread=200.0)
+    quantised = Quantiser(model, _PICTURES).quantised(kept=())
+    reported: list[tuple[int, int]] = []
+    shares = error_shares(model, quantised, _PICTURES, lambda *step: reported.append(step))
+    assert list(shares) == ["first", "second"]
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert reported == [(0, 2), (1, 2), (2, 2)]
 
 
 def test_a_graph_without_weights_is_refused() -> None:
