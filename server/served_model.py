@@ -9,9 +9,9 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from convlens.server.admission import Admission
 from convlens.server.batch_time import BatchTime
 from convlens.server.batcher import Batcher, Inferred
-from convlens.server.caller import CALLER
 from convlens.server.clients import Clients
 from convlens.server.decoder import Decoded, Decoder
 from convlens.server.errors import (
@@ -20,13 +20,10 @@ from convlens.server.errors import (
     InvalidPictureError,
     InvalidRequestError,
     InvalidTensorError,
-    ModelRetiredError,
     OverloadedError,
 )
 from convlens.server.metrics import Metrics
 from convlens.server.model import Model
-from convlens.server.pace import Pace
-from convlens.server.places import Places
 from convlens.server.predictions import Prediction, top_k
 from convlens.server.settings import Settings
 from convlens.server.statistics import Statistics, Timing
@@ -112,11 +109,7 @@ class ServedModel:
             if preprocessing
             else None
         )
-        self._places = Places(settings.queue_size)
         self.trial: Witness | None = None
-        self._clients = clients
-        self._pace = Pace()
-        self._closing = False
         self._batcher = Batcher(
             model.run,
             self.max_batch_size,
@@ -133,6 +126,9 @@ class ServedModel:
             sha256=model.sha256,
             load_seconds=model.load_seconds,
             queue_length=lambda: len(self._batcher),
+        )
+        self._admission = Admission(
+            model.name, settings.queue_size, clients, self._metrics.in_flight
         )
 
     async def classify(
@@ -159,8 +155,7 @@ class ServedModel:
 
         with self._counted():
             decoder = self._picture_decoder()
-            await self._admit(1, deadline, wait_for_place=wait_for_place)
-            with self._held(1):
+            async with self._admission.admitted(1, deadline, wait_for_place=wait_for_place):
                 arrived = time.monotonic()
                 decoded = await decoder.decode(image, arrived, deadline)
                 predictions, timing = await self._run(
@@ -197,12 +192,11 @@ class ServedModel:
             pictures = self._pictures(tensors)
             if pictures is None:
                 inputs, rows = self.model.signature.arrange(tensors)
-                await self._admit(rows, deadline, wait_for_place=wait_for_place)
-                with self._held(rows):
+                async with self._admission.admitted(rows, deadline, wait_for_place=wait_for_place):
                     prepared = _Prepared(inputs, rows, time.monotonic())
                     return await self._run(tensors, prepared, deadline, encode)
-            await self._admit(len(pictures), deadline, wait_for_place=wait_for_place)
-            with self._held(len(pictures)):
+            rows = len(pictures)
+            async with self._admission.admitted(rows, deadline, wait_for_place=wait_for_place):
                 arrived = time.monotonic()
                 decoded = await self._picture_decoder().decode_all(pictures, arrived, deadline)
                 return await self._run(tensors, self._prepared(decoded, arrived), deadline, encode)
@@ -222,14 +216,12 @@ class ServedModel:
     @property
     def in_flight(self) -> int:
         """The rows that were accepted and are not answered yet."""
-        return self._places.taken
+        return self._admission.in_flight
 
     async def close(self) -> None:
         """Answer what is in flight, refuse the rest, then free the batcher's thread."""
-        self._closing = True
-        await self._places.take(self._places.total)
+        await self._admission.close()
         await self._batcher.close()
-        self._places.give_back(self._places.total)
 
     def _picture_decoder(self) -> Decoder:
         if self._decoder is None:
@@ -253,57 +245,6 @@ class ServedModel:
             )
         pictures: list[bytes] = tensor.values.tolist()
         return pictures
-
-    async def _admit(self, rows: int, deadline: float, *, wait_for_place: bool) -> None:
-        """Take as many of the model's places as there are rows; `_held` gives them back.
-
-        A request that cannot be answered in time any more, as the time of the last runs and what
-        is in flight tell, is refused at the door.
-        """
-        priority = CALLER.get().priority
-        before = self._places.taken_before(priority)
-        seconds = self._pace.predict(before + rows) if before else 0.0
-        if time.monotonic() + seconds > deadline:
-            raise DeadlineExceededError(
-                f"{before} pictures are in flight for model {self.model.name!r}: with them this "
-                f"would take about {seconds:.3f} s, and the deadline comes sooner"
-            )
-        if rows > self._places.total:
-            raise InvalidRequestError(
-                f"{rows} rows in one request; at most {self._places.total} may be in flight"
-            )
-        retry_after_seconds = self._pace.predict(self._places.taken)
-        await self._clients.take(rows, retry_after_seconds, wait_for_place=wait_for_place)
-        try:
-            if wait_for_place:
-                await self._places.take(rows, priority)
-            elif not self._places.try_take(rows, priority):
-                raise OverloadedError(
-                    f"{self._places.taken} pictures are in flight for model "
-                    f"{self.model.name!r}: try again later",
-                    retry_after_seconds,
-                )
-        except BaseException:
-            self._clients.give_back(rows)
-            raise
-
-    @contextmanager
-    def _held(self, rows: int) -> Iterator[None]:
-        priority = CALLER.get().priority
-        start, before = time.monotonic(), self._places.taken_before(priority)
-        self._metrics.in_flight.inc(rows)
-        try:
-            if self._closing:
-                raise ModelRetiredError(f"model {self.model.name!r} is being unloaded")
-            yield
-            self._pace.learn(before, time.monotonic() - start)
-        except (asyncio.CancelledError, DeadlineExceededError):
-            self._pace.learn_at_least(before, time.monotonic() - start)
-            raise
-        finally:
-            self._metrics.in_flight.dec(rows)
-            self._places.give_back(rows, priority)
-            self._clients.give_back(rows)
 
     def _prepared(self, decoded: Decoded, arrived: float) -> _Prepared:
         rows = len(decoded.tensor)
@@ -332,8 +273,7 @@ class ServedModel:
         )
         self._observe(timing, prepared.rows)
         if self.trial is not None:
-            busy = 2 * self._places.taken > self._places.total
-            self.trial.copy(question, inferred.outputs, busy=busy)
+            self.trial.copy(question, inferred.outputs, busy=self._admission.is_busy)
         return answer, timing
 
     async def _submit(self, prepared: _Prepared, deadline: float) -> Inferred:
