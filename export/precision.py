@@ -153,7 +153,7 @@ def reduce_precision(
         raise PrecisionError(
             f"{options.precision} puts the same class first as fp32 on "
             f"{agreement.top1_agreement:.1%} of {agreement.pictures} pictures only "
-            f"(--min-agreement {options.min_agreement:g}), with {len(kept)} layers kept in fp32"
+            f"(--min-agreement {options.min_agreement:g})"
         )
     return Reduced(candidate, agreement, _golden(candidate, input_shape, options.precision))
 
