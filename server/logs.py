@@ -5,18 +5,39 @@ import logging
 import sys
 import traceback
 from datetime import UTC, datetime
-from typing import Literal
+from io import FileIO, TextIOWrapper
+from typing import Literal, TextIO
 
 LogFormat = Literal["text", "json"]
+
+STDERR = 2  # the file descriptor
 
 ACCESS = logging.getLogger("convlens.access")
 
 
 def configure_logs(log_format: LogFormat) -> None:
     """Send the logs of this process to stderr."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = StderrHandler()
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+class StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes each record at once, and loses it where that fails: a full disk stops no server.
+
+    Nothing waits in a buffer, which Python would fail to empty when it exits.
+    """
+
+    def __init__(self) -> None:
+        raw = FileIO(STDERR, "w", closefd=False)
+        super().__init__(
+            TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
+        )
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Report what is wrong with a record, but not that nothing can be written."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 class TextFormatter(logging.Formatter):

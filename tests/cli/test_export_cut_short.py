@@ -1,6 +1,7 @@
 """An export that cannot finish, in a process of its own: one line says why, no half file stays."""
 
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,10 @@ def _forbid_larger_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE_BYTES, _LARGEST_FILE_BYTES))
 
 
+def _allow_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore them
+
+
 def _export(folder: Path, *words: str, limited: bool) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "convlens.cli", "export", *words],
@@ -37,7 +42,7 @@ def _export(folder: Path, *words: str, limited: bool) -> "subprocess.CompletedPr
         text=True,
         timeout=300,
         check=False,
-        preexec_fn=_forbid_larger_files if limited else None,
+        preexec_fn=_forbid_larger_files if limited else _allow_interrupts,
     )
 
 
