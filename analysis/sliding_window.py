@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil
+from typing import Any
 
 from convlens.analysis.graph import Attributes
 from convlens.analysis.shape import Dim, Shape
@@ -104,7 +105,24 @@ def sliding_windows(
         kernel = kernel or (weight and weight[2:])
     elif op_type not in POOLINGS:
         return None
-    if not kernel or not all(isinstance(length, int) and length > 0 for length in kernel):
+    numbers = _numbers(attributes, kernel)
+    if numbers is None:
+        return None
+    rank = len(numbers[0])
+    if data is not None and len(data) != rank + 2:
+        return None
+    auto_pad = attributes.get("auto_pad") or "NOTSET"
+    ceil_mode = bool(attributes.get("ceil_mode", 0))
+    # Only this padding depends on the size.
+    sizes = ("?",) * rank if data is None or not auto_pad.startswith("SAME") else data[2:]
+    return _windows(*numbers, auto_pad, tuple(sizes), ceil_mode=ceil_mode)
+
+
+def _numbers(
+    attributes: Attributes, kernel: Any
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None:
+    """Kernel, strides, dilations and pads; None where unknown or contradicting each other."""
+    if not kernel:
         return None
     rank = len(kernel)
     strides = attributes.get("strides") or (1,) * rank
@@ -112,16 +130,11 @@ def sliding_windows(
     pads = attributes.get("pads") or (0,) * 2 * rank
     if not len(strides) == len(dilations) == len(pads) / 2 == rank:
         return None
-    if min(strides) < 1 or min(dilations) < 1 or (data is not None and len(data) != rank + 2):
+    if not all(isinstance(number, int) for number in (*kernel, *strides, *dilations, *pads)):
         return None
-    if not all(isinstance(number, int) for number in (*strides, *dilations, *pads)):
+    if min(*kernel, *strides, *dilations) < 1:
         return None
-    auto_pad = attributes.get("auto_pad") or "NOTSET"
-    ceil_mode = bool(attributes.get("ceil_mode", 0))
-    # Only this padding depends on the size.
-    sizes = ("?",) * rank if data is None or not auto_pad.startswith("SAME") else data[2:]
-    numbers = (tuple(kernel), tuple(strides), tuple(dilations), tuple(pads))
-    return _windows(*numbers, auto_pad, tuple(sizes), ceil_mode=ceil_mode)
+    return tuple(kernel), tuple(strides), tuple(dilations), tuple(pads)
 
 
 @lru_cache(maxsize=1024)  # a pure function; networks repeat their blocks
@@ -181,17 +194,11 @@ def transposed_windows(
     Returns:
         None where the kernel is not known or contradicts the other attributes.
     """
-    kernel = attributes.get("kernel_shape") or (weight and weight[2:])
-    if not kernel or not all(isinstance(length, int) and length > 0 for length in kernel):
+    numbers = _numbers(attributes, attributes.get("kernel_shape") or (weight and weight[2:]))
+    if numbers is None:
         return None
+    kernel, strides, dilations, pads = numbers
     rank = len(kernel)
-    strides = attributes.get("strides") or (1,) * rank
-    dilations = attributes.get("dilations") or (1,) * rank
-    pads = attributes.get("pads") or (0,) * 2 * rank
-    if not len(strides) == len(dilations) == len(pads) / 2 == rank:
-        return None
-    if min(strides) < 1 or min(dilations) < 1:
-        return None
     windows = []
     for axis, (taps, stride, dilation) in enumerate(zip(kernel, strides, dilations, strict=True)):
         window = SlidingWindow(taps, stride, dilation, pads[axis], pads[axis + rank])
