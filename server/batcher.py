@@ -194,7 +194,7 @@ class Batcher:
         """
         now = time.monotonic()
         batch: list[_Waiting] = []
-        room = self._max_batch_size
+        most = room = self._share()
         tightest = math.inf
         passed_over: list[_Waiting] = []
         while self._waiting and room > 0:
@@ -208,9 +208,7 @@ class Batcher:
                 )
             elif batch and not (waiting.rows <= room and waiting.row_shapes == batch[0].row_shapes):
                 passed_over.append(waiting)
-            elif batch and not self._batch_time.admits(
-                self._max_batch_size - room, waiting.rows, tightest - now
-            ):
+            elif batch and not self._batch_time.admits(most - room, waiting.rows, tightest - now):
                 passed_over.append(waiting)
                 break
             else:
@@ -220,6 +218,15 @@ class Batcher:
                 batch.append(waiting)
         self._waiting.extendleft(reversed(passed_over))
         return batch
+
+    def _share(self) -> int:
+        """How many rows a batch may have: the runs that may go on beside it get their part.
+
+        Short runs go one after the other, and are cheaper together.
+        """
+        if self._short_shapes is not None:
+            return self._max_batch_size
+        return min(self._max_batch_size, -(-self._rows_waiting // len(self._workers)))
 
     async def _answer(self, batch: list[_Waiting]) -> None:
         """Run one batch and give each caller its rows.

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import onnxruntime as ort
 
 from convlens.server.errors import StartError
-from convlens.server.plan import Plan, Precision
+from convlens.server.plan import Plan, Precision, default_plan
 from convlens.server.providers import PROVIDERS, ModelSource
 from convlens.server.providers.cache import processor_name
 
@@ -116,7 +116,7 @@ class Planner:
             logger.info(
                 "%s was tuned on %s processors; here are %d", path, processors, self.processors
             )
-            plan = replace(plan, threads=self.base.threads, instances=self.base.instances)
+            plan = default_plan(plan.provider, plan.precision, self.processors, plan.max_batch_size)
         size = min(plan.max_batch_size, self.base.max_batch_size)
         logger.info("%s, tuned for %s: %s", source.path, self.goal, plan)
         return replace(plan, max_batch_size=size)
@@ -165,5 +165,5 @@ def make_planner(
         raise StartError(
             f"--runtime-precision {precision}: {provider} computes in {', '.join(offered)}"
         )
-    base = Plan(provider, precision, processors, 1, max_batch_size)
+    base = default_plan(provider, precision, processors, max_batch_size)
     return Planner(base, goal, any_provider, processors, shared)

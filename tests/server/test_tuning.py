@@ -11,7 +11,7 @@ import pytest
 from convlens.client import Client
 from convlens.server.agreement import Agreement, compare
 from convlens.server.findings import Tuning
-from convlens.server.plan import Machine, Plan
+from convlens.server.plan import Machine, Plan, default_plan
 from convlens.server.providers import ModelSource
 from convlens.server.tuned_file import Planner, Tuned, tuned_key, tuned_path
 from convlens.server.tuning import Tuner
@@ -109,7 +109,7 @@ def test_each_of_several_workers_takes_its_share_of_a_plan_for_the_whole_machine
     key = tuned_key(source.sha256, 8)
     Tuned(key, {"throughput": plan, "latency": plan}).write(tuned_path(model))
     worker = Planner(Plan(threads=2), "throughput", any_provider=True, processors=2, shared=True)
-    assert worker.choose(source) == Plan(threads=2, instances=1, max_batch_size=3)
+    assert worker.choose(source) == default_plan("cpu", "fp32", 2, 3)
     assert "was tuned on 8 processors; here are 2" in caplog.text
     Tuned({**key, "processors": 2}, {"throughput": plan, "latency": plan}).write(tuned_path(model))
     assert worker.choose(source) == plan
