@@ -5,6 +5,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
+from convlens.server.memory import give_back_memory
 from convlens.server.plan import Machine, Plan
 from convlens.server.providers.cache import cache_folder, cached_folder
 from convlens.server.providers.elastic import ElasticSession, widths
@@ -76,6 +77,7 @@ def _optimise(source: ModelSource, folder: Path) -> None:
     }.items():
         options.add_session_config_entry(key, value)
     ort.InferenceSession(source.path, options, providers=["CPUExecutionProvider"])
+    give_back_memory()  # what it took is several times what the kept model will take
 
 
 def _open(path: Path, threads: int, *, optimise: bool) -> Session:
