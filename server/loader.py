@@ -1,6 +1,5 @@
 """From a model's file to what answers requests."""
 
-import asyncio
 import logging
 
 from convlens.server.clients import Clients
@@ -16,6 +15,7 @@ from convlens.server.served_model import ServedModel
 from convlens.server.settings import Settings
 from convlens.server.tuned_file import make_planner
 from convlens.server.turns import Turns
+from convlens.server.uninterruptible import run_uninterruptible
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,9 @@ class Loader:
             ModelLoadError: the file is gone.
         """
         try:
-            return await asyncio.to_thread(session_bytes, file.path, self._settings.max_batch_size)
+            return await run_uninterruptible(
+                session_bytes, file.path, self._settings.max_batch_size
+            )
         except OSError as error:
             raise ModelLoadError(str(error)) from error
 
@@ -63,7 +65,7 @@ class Loader:
         Raises:
             ModelLoadError: it is broken; see `load_model`.
         """
-        model = await asyncio.to_thread(self._open, file)
+        model = await run_uninterruptible(self._open, file)
         logger.info(
             "model %s version %s is ready on %s after %.2f s%s",
             model.name,
