@@ -83,6 +83,7 @@ class Loader:
     def _open(self, file: ModelFile) -> Model:
         source = ModelSource.read(file.path)
         plan = self._planner.choose(source)
+        logger.info("model %s version %s is being loaded on %s", file.name, file.version, plan)
         return load_model(file.name, file.version, source, plan, self._machine)
 
 
