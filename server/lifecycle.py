@@ -105,10 +105,10 @@ class Lifecycle:
         """Load a file beside what is served now, then put it in its place."""
         version.file = file
         try:
-            memory_bytes = await self._loader.memory_bytes(file) if self._lazy else 0
+            prepared = await self._loader.prepare(file, estimate=self._lazy)
             if self._lazy:
-                await self._residency.make_room(version, memory_bytes)
-            served = await self._loader.load(file)
+                await self._residency.make_room(version, prepared.memory_bytes)
+            served = await self._loader.load(prepared)
         except ModelLoadError as error:
             if version.served is None:
                 version.become(State.FAILED, str(error))
@@ -120,10 +120,10 @@ class Lifecycle:
         former = version.served
         version.served = served
         version.become(State.READY)
-        version.memory_bytes = memory_bytes
+        version.memory_bytes = prepared.memory_bytes
         version.stays_until = time.monotonic() + served.model.load_seconds
         version.candidate = await self._is_on_trial(version)
-        self._own_metrics.resident(version.key, memory_bytes)
+        self._own_metrics.resident(version.key, prepared.memory_bytes)
         await self._on_change(file.name)
         if former is not None:
             task = asyncio.create_task(former.close())
