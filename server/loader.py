@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 
+from convlens.server.background import yield_to_the_event_loop
 from convlens.server.clients import Clients
 from convlens.server.errors import ModelLoadError
 from convlens.server.memory import session_bytes
@@ -106,6 +107,7 @@ class Loader:
             raise ModelLoadError(str(error)) from error
 
     def _open(self, prepared: Prepared) -> Model:
+        yield_to_the_event_loop()  # the runtime's own threads are as this one
         file, plan = prepared.file, prepared.plan
         logger.info("model %s version %s is being loaded on %s", file.name, file.version, plan)
         return load_model(file.name, file.version, prepared.source, plan, self._machine)
