@@ -24,6 +24,7 @@ from convlens.server.http import HttpPort, Probes
 from convlens.server.inference_service import InferenceServicer
 from convlens.server.interceptor import Edge
 from convlens.server.judge import Jury
+from convlens.server.memory import keep_imports
 from convlens.server.metrics import Metrics
 from convlens.server.port import open_port, warn_if_open
 from convlens.server.providers import choose_provider
@@ -108,6 +109,7 @@ class App:
         Raises:
             StartError: there is nothing to serve.
         """
+        keep_imports()
         await self.repository.start()
         await self._health.started()
         if self.settings.watch:
