@@ -1,13 +1,14 @@
 """What a model takes in memory, beside the estimate that `--memory-budget` counts with.
 
-    python bench/memory.py FILE.onnx...
+    python bench/memory.py [--instances N] [--max-batch-size N] FILE.onnx...
 
-Each model is opened in a process of its own, runs its smallest and its largest batch, and is freed
-again. The bundled model is run there first: what the libraries need themselves is not counted.
+Each model is opened in a process of its own, runs its smallest batch and then as many of its
+largest ones at a time as there are instances, and is freed again. The bundled model is run there
+first: what the libraries need themselves is not counted.
 """
 
-import sys
-from concurrent.futures import ProcessPoolExecutor
+import argparse
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -23,29 +24,38 @@ MIB = 2**20
 
 def main() -> None:
     """Print a line for each file."""
-    paths = [Path(name) for name in sys.argv[1:]]
-    rows = Settings().max_batch_size
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE.onnx")
+    parser.add_argument("--instances", type=int, default=1)
+    parser.add_argument("--max-batch-size", type=int, default=Settings().max_batch_size)
+    given = parser.parse_args()
+    plan = Plan(threads=2, instances=given.instances, max_batch_size=given.max_batch_size)
     print(f"{'model':30} {'estimate':>10} {'measured':>10} {'left':>10}  MiB")
-    for path in paths:
+    for path in given.files:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-            taken, left = process.submit(measure, path, rows).result()
-        estimate = session_bytes(path, rows)
+            taken, left = process.submit(measure, path, plan).result()
+        estimate = session_bytes(path, plan)
         print(f"{path.stem:30} {estimate / MIB:10.0f} {taken / MIB:10.0f} {left / MIB:10.0f}")
 
 
-def measure(path: Path, rows: int) -> tuple[int, int]:
+def measure(path: Path, plan: Plan) -> tuple[int, int]:
     """The bytes that a model takes, and those that are left once it is freed."""
-    _run(BUNDLED_MODELS / "lenet5.onnx", rows)
+    _run(BUNDLED_MODELS / "lenet5.onnx", plan)
     before = _resident_bytes()
-    return _run(path, rows) - before, _resident_bytes() - before
+    return _run(path, plan) - before, _resident_bytes() - before
 
 
-def _run(path: Path, rows: int) -> int:
-    """Run a model's smallest and largest batch; returns the memory before it is freed."""
-    session = open_session(ModelSource.read(path), Plan(threads=2, max_batch_size=rows), Machine())
+def _run(path: Path, plan: Plan) -> int:
+    """Run a model as its plan allows; returns the memory before it is freed."""
+    session = open_session(ModelSource.read(path), plan, Machine())
     (entry,) = session.get_inputs()
-    for batch in (1, rows, rows):
-        session.run(None, {entry.name: np.zeros((batch, *entry.shape[1:]), np.float32)})
+    largest = {entry.name: np.zeros((plan.max_batch_size, *entry.shape[1:]), np.float32)}
+    session.run(None, {entry.name: largest[entry.name][:1]})
+    with ThreadPoolExecutor(plan.instances) as threads:
+        runs = [threads.submit(session.run, None, largest) for _ in range(4 * plan.instances)]
+    for run in runs:
+        run.result()
+    del runs
     resident = _resident_bytes()
     del session
     give_back_memory()

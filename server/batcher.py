@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from convlens.server.background import yield_to_the_event_loop
 from convlens.server.batch_time import BatchTime
 from convlens.server.caller import CALLER, Priority
 from convlens.server.errors import DeadlineExceededError, ModelNotReadyError
@@ -99,7 +100,7 @@ class Batcher:
         self._waiting: deque[_Waiting] = deque()
         self._rows_waiting = 0
         self._arrived = asyncio.Event()
-        self._threads = ThreadPoolExecutor(max_workers=instances, thread_name_prefix="infer")
+        self._threads = ThreadPoolExecutor(instances, "infer", initializer=yield_to_the_event_loop)
         self._closing = False
         self._workers = [asyncio.create_task(self._work()) for _ in range(instances)]
 

@@ -50,7 +50,9 @@ Question = bytes | Mapping[str, Tensor]  # an encoded picture, or what `ServedMo
 class Witness(Protocol):
     """Is shown what was answered, see `Trial.copy`."""
 
-    def copy(self, question: Question, outputs: tuple[Array, ...], *, busy: bool) -> None:
+    def copy(
+        self, question: Question, outputs: tuple[Array, ...], sha256: str, *, busy: bool
+    ) -> None:
         """Take note of a question that was answered."""
 
 
@@ -273,7 +275,8 @@ class ServedModel:
         )
         self._observe(timing, prepared.rows)
         if self.trial is not None:
-            self.trial.copy(question, inferred.outputs, busy=self._admission.is_busy)
+            busy = self._admission.is_busy
+            self.trial.copy(question, inferred.outputs, self.model.sha256, busy=busy)
         return answer, timing
 
     async def _submit(self, prepared: _Prepared, deadline: float) -> Inferred:

@@ -10,9 +10,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
+import numpy as np
 import pytest
 
 from convlens.client import Classification, Client, UnavailableError
+from tests.server.graphs import save_slow_to_load
+from tests.server.tensors import Stub, raw_request
 from tests.support import (
     BUNDLED,
     RunningServer,
@@ -66,6 +70,29 @@ def test_sigterm_finishes_what_is_in_flight_then_stops(tmp_path: Path) -> None:
         _, log = server.process.communicate(timeout=30)
         assert server.process.returncode == 0
         assert "stopping" in log
+        assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_model_that_is_being_loaded_does_not_keep_the_server_from_stopping(
+    tmp_path: Path, workers: str
+) -> None:
+    """The runtime is at it for a minute and cannot be interrupted; the grace is shorter."""
+    save_slow_to_load(tmp_path / "heavy.onnx")
+    flags = ("--models", str(tmp_path), "--memory-budget", "8GiB", "--grace", "5")
+    with (
+        running_server(*flags, "--workers", workers) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        values = np.ones((1, 2), np.float32)
+        call = Stub(channel).ModelInfer.future(raw_request("heavy", values=("FP32", values)))
+        _wait_for_line(server, "model heavy version 1 is being loaded")
+        server.process.send_signal(signal.SIGTERM)
+        assert call.code() is grpc.StatusCode.UNAVAILABLE
+        assert "the server is stopping" in call.details()
+        _, log = server.process.communicate(timeout=30)
+        assert server.process.returncode == 0
+        assert "a model was still being loaded: its loading is abandoned" in log
         assert "Traceback" not in log
 
 

@@ -1,6 +1,7 @@
 """A candidate gets copies of requests; it takes over where it agrees, and disturbs nobody."""
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from tests.server.tensors import Stub, raw_request
 from tests.support import RunningServer, grey_png, running_server, save_brightness_model
 
 RIGHT, WRONG = 20.0, -20.0
+IS_DEFAULT = 'convlens_default_version{model="light",version="2"}'
 
 
 @pytest.fixture
@@ -37,11 +39,11 @@ def _save(models: Path, version: str, slope: float) -> None:
 
 
 @contextmanager
-def _trial(models: Path) -> Iterator[tuple[RunningServer, Client]]:
+def _trial(models: Path, *flags: str) -> Iterator[tuple[RunningServer, Client]]:
     """A server with version 2 on trial: five answers decide."""
-    flags = ("--candidate", "light@2", "--promote-at", "0.9", "--promote-after", "5")
+    trial = ("--candidate", "light@2", "--promote-at", "0.9", "--promote-after", "5")
     with (
-        running_server("--models", str(models), "--watch", *flags) as server,
+        running_server("--models", str(models), "--watch", *trial, *flags) as server,
         Client(server.address) as client,
     ):
         yield server, client
@@ -83,13 +85,93 @@ def test_a_candidate_that_agrees_becomes_the_default_version(models: Path) -> No
         assert client.classify(grey_png(255), version="2").version == "2"
         _wait_for(server, "true", 4)
         assert _ask(client, range(1)) == {"1"}
-        server.wait_for_metric(
-            'convlens_default_version{model="light",version="2"}', lambda value: value == 1
-        )
+        server.wait_for_metric(IS_DEFAULT, lambda value: value == 1)
         assert _default(server) == "2"
         assert _ask(client, range(3)) == {"2"}
         promoted = 'convlens_candidate_promotions_total{model="light",version="2"}'
         assert server.metric(promoted) == 1
+
+
+def _promote(server: RunningServer, client: Client) -> None:
+    """Ask until the candidate is the default version."""
+    assert _ask(client, range(5)) == {"1"}
+    server.wait_for_metric(IS_DEFAULT, lambda value: value == 1)
+
+
+@pytest.mark.parametrize("flags", [(), ("--memory-budget", "1GiB")], ids=["loaded", "lazy"])
+def test_a_promotion_outlives_the_server_and_a_new_file_begins_anew(
+    models: Path, flags: tuple[str, ...]
+) -> None:
+    _save(models, "2", RIGHT)
+    with _trial(models, *flags) as (server, client):
+        _promote(server, client)
+    with _trial(models, *flags) as (server, client):
+        assert _default(server) == "2"
+        assert _ask(client, range(3)) == {"2"}
+        _save(models, "2", WRONG)
+        server.wait_for_metric(
+            'convlens_default_version{model="light",version="1"}', lambda value: value == 1
+        )
+        assert _ask(client, range(3)) == {"1"}
+    (models / "promotions.json").unlink()
+    _save(models, "2", RIGHT)
+    with _trial(models, *flags) as (server, _):
+        assert _default(server) == "1"
+
+
+def test_where_a_promotion_cannot_be_written_it_holds_while_the_server_runs(models: Path) -> None:
+    _save(models, "2", RIGHT)
+    (models / "promotions.unfinished").mkdir()  # a file of this name cannot be made
+    with _trial(models) as (server, client):
+        _promote(server, client)
+        assert _ask(client, range(3)) == {"2"}
+        server.process.terminate()
+        _, log = server.process.communicate(timeout=30)
+    assert log.count("promotions.json cannot be written (Is a directory): ") == 1
+    with _trial(models) as (server, _):
+        assert _default(server) == "1"
+
+
+def test_a_file_of_promotions_that_is_broken_promotes_nobody(models: Path) -> None:
+    _save(models, "2", RIGHT)
+    (models / "promotions.json").write_text('{"light": "2"}')
+    with _trial(models) as (server, client):
+        assert _default(server) == "1"
+        _promote(server, client)
+        server.process.terminate()
+        _, log = server.process.communicate(timeout=30)
+    assert "promotions.json is ignored, candidates are on trial again" in log
+    with _trial(models) as (server, _):
+        assert _default(server) == "2"
+
+
+def test_workers_compare_together_and_promote_together(models: Path) -> None:
+    _save(models, "2", RIGHT)
+    with _trial(models, "--workers", "2") as (server, _):
+        answers = 0
+        while server.metric(IS_DEFAULT) != 1:
+            _version_that_answers(server)
+            answers += 1
+            assert answers < 100, "no promotion"
+        assert (models / "promotions.json").exists()
+        assert {_version_that_answers(server) for _ in range(12)} == {"2"}
+        promoted = 'convlens_candidate_promotions_total{model="light",version="2"}'
+        assert server.metric(promoted) == 1
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+        for pid in children.read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
+        server.wait_for_metric("convlens_worker_deaths_total", lambda value: value == 2)
+        server.wait_for_metric("convlens_workers", lambda value: value == 2)
+        assert {_version_that_answers(server) for _ in range(12)} == {"2"}
+        server.process.terminate()
+        _, log = server.process.communicate(timeout=30)
+        assert log.count("it becomes the default version") == 1
+
+
+def _version_that_answers(server: RunningServer) -> str:
+    """Of a connection of its own, which the kernel gives to one of the workers."""
+    with Client(server.address) as client:
+        return client.classify(grey_png(255), model="light").version
 
 
 def test_one_that_disagrees_stays_and_a_new_file_begins_anew(models: Path) -> None:
@@ -105,9 +187,7 @@ def test_one_that_disagrees_stays_and_a_new_file_begins_anew(models: Path) -> No
             assert time.monotonic() < deadline, "the new file is not loaded"
             time.sleep(0.02)
         assert _ask(client, range(5)) == {"1"}
-        server.wait_for_metric(
-            'convlens_default_version{model="light",version="2"}', lambda value: value == 1
-        )
+        server.wait_for_metric(IS_DEFAULT, lambda value: value == 1)
         server.process.terminate()
         _, log = server.process.communicate(timeout=30)
         assert "candidate light@2 gave the same first prediction for 0.00 % of 5 rows\n" in log

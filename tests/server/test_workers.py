@@ -310,19 +310,6 @@ def test_what_a_worker_cannot_start_with_is_said_once_and_in_one_line(tmp_path: 
     assert "Traceback" not in ended.stderr
 
 
-def test_what_each_worker_would_decide_for_itself_is_refused() -> None:
-    ended = subprocess.run(
-        serve_command("--workers", "2", "--promote-at", "0.99"),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert ended.returncode == 1
-    assert "--promote-at needs --workers 1" in ended.stderr
-    assert "Traceback" not in ended.stderr
-
-
 def test_without_their_supervisor_workers_finish_and_end(server: RunningServer) -> None:
     workers = _workers(server)
     with Client(server.address) as client:
