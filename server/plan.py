@@ -9,8 +9,11 @@ from convlens.server.run_count import RunCount
 Precision = Literal["fp32", "bf16", "fp16"]
 ConvolutionSearch = Literal["exhaustive", "heuristic", "default"]
 
-# Those whose runs share the processors.
+# Those that compute on the processors, and those of them whose sessions share their weights.
+PROCESSOR_PROVIDERS = ("cpu", "openvino")
 ELASTIC_PROVIDERS = ("cpu",)
+# Networks that read many weights for little arithmetic gain by so many rows, others hardly.
+LEAST_ROWS = 4
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,13 @@ class Plan:
     elastic: bool = False
 
     @property
+    def widths(self) -> list[int]:
+        """How many threads a run may have: elastic ones have all, a half, and so on."""
+        halves = [self.processors >> halvings for halvings in range(self.processors.bit_length())]
+        wider = [width for width in halves if self.elastic and width > self.threads]
+        return [*wider, self.threads]
+
+    @property
     def processors(self) -> int:
         """How many threads all runs together are spread over."""
         return self.instances * self.threads
@@ -50,11 +60,19 @@ class Plan:
 def default_plan(provider: str, precision: Precision, processors: int, max_batch_size: int) -> Plan:
     """How a model is run that was not tuned.
 
-    On a processor a lone run gets all threads and many get one each, which no network was found to
-    lose by (`bench/arrangements.py`); on a GPU runs would wait for each other.
+    On processors a lone run gets all threads and many get one each, which no network was found to
+    lose by (`bench/arrangements.py`); on a GPU runs would wait for each other. The runs share the
+    rows, too: batches of many save little there, and each row of each run takes memory.
+
+    Args:
+        provider: that computes.
+        precision: of the arithmetic.
+        processors: for all runs together.
+        max_batch_size: the most rows that share one run.
     """
     if provider in ELASTIC_PROVIDERS and processors > 1:
-        return Plan(provider, precision, 1, processors, max_batch_size, elastic=True)
+        rows = max(max_batch_size // processors, min(max_batch_size, LEAST_ROWS))
+        return Plan(provider, precision, 1, processors, rows, elastic=True)
     return Plan(provider, precision, processors, 1, max_batch_size)
 
 

@@ -8,7 +8,7 @@ import onnxruntime as ort
 from convlens.server.memory import give_back_memory
 from convlens.server.plan import Machine, Plan
 from convlens.server.providers.cache import cache_folder, cached_folder
-from convlens.server.providers.elastic import ElasticSession, widths
+from convlens.server.providers.elastic import ElasticSession
 from convlens.server.providers.runtime import RUNTIME_ERRORS, ModelSource, Provider, Session
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def _open_plan(path: Path, plan: Plan, machine: Machine, *, optimise: bool) -> S
         return _open(path, _pool(plan.threads, plan.instances), optimise=optimise)
     sessions = {
         width: _open(path, _pool(width, plan.processors // width), optimise=optimise)
-        for width in widths(plan)
+        for width in plan.widths
     }
     return ElasticSession(sessions, machine.runs)
 

@@ -7,19 +7,12 @@ each operator, and for whatever else wants their processors. `bench/arrangements
 import time
 from collections.abc import Mapping, Sequence
 
-from convlens.server.plan import Plan
 from convlens.server.providers.runtime import Array, Node, Session
 from convlens.server.run_count import RunCount
 
 # To wake threads takes some 10 us for each operator that is spread: what one thread does in less
 # time than this is left to it.
 SPREAD_FROM_SECONDS = 0.002
-
-
-def widths(plan: Plan) -> list[int]:
-    """How many threads a run of an elastic plan may have: all, a half, and so on to its own."""
-    halves = [plan.processors >> halvings for halvings in range(plan.processors.bit_length())]
-    return [*(width for width in halves if width > plan.threads), plan.threads]
 
 
 class ElasticSession:

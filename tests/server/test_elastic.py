@@ -9,7 +9,7 @@ import pytest
 
 from convlens.server.plan import Machine, Plan, default_plan
 from convlens.server.providers import ModelSource, Node, open_session
-from convlens.server.providers.elastic import SPREAD_FROM_SECONDS, ElasticSession, widths
+from convlens.server.providers.elastic import SPREAD_FROM_SECONDS, ElasticSession
 from convlens.server.run_count import RunCount
 from convlens.server.tensor import Array
 from tests.support import save_slow_model
@@ -43,7 +43,7 @@ def _session(seen: list[int], runs: RunCount, release: threading.Event) -> Elast
 def test_a_run_may_have_all_processors_or_a_half_and_so_on_down_to_one(
     processors: int, expected: list[int]
 ) -> None:
-    assert widths(Plan(instances=processors, elastic=True)) == expected
+    assert Plan(instances=processors, elastic=True).widths == expected
 
 
 def test_a_run_gets_its_share_of_the_processors_runs_of_other_models_considered() -> None:
