@@ -18,7 +18,7 @@ STAGES = {
     "queue": "#e0b040",
     "infer": "#1f77b4",
     "other": "#999999",
-    "beyond the server": "#dddddd",
+    "outside": "#dddddd",
 }
 
 
@@ -64,10 +64,11 @@ def _curves(loads: Sequence[Load]) -> list[str]:
     right, top, bottom = WIDTH - MARGIN / 2, MARGIN, HEIGHT - MARGIN
 
     def across(rate: float) -> float:
-        return MARGIN + rate / max(rates) * (right - MARGIN)
+        share: float = rate / max(rates)
+        return MARGIN + share * (right - MARGIN)
 
     def up(latency_ms: float) -> float:
-        share = math.log(max(latency_ms, low) / low) / math.log(high / low)
+        share: float = math.log(max(latency_ms, low) / low) / math.log(high / low)
         return bottom - share * (bottom - top)
 
     parts = [_text(WIDTH / 2, HEIGHT - 12, "answers/s"), _text(MARGIN - 8, top - 14, "ms")]
@@ -76,7 +77,7 @@ def _curves(loads: Sequence[Load]) -> list[str]:
         parts += [_line(MARGIN, y, right, y), _text(MARGIN - 6, y + 4, f"{10.0**power:g}", "end")]
     for share in (0.0, 0.5, 1.0):
         x = across(share * max(rates))
-        parts.append(_text(x, bottom + 16, f"{share * max(rates):,.0f}"))
+        parts.append(_text(x, bottom + 16, f"{share * max(rates):,.4g}"))
     for number, (name, colour) in enumerate(COLOURS.items()):
         points = [
             (across(rate), up(load.figures["latency_ms"][name]))
@@ -98,7 +99,7 @@ def _bars(loads: Sequence[Load]) -> list[str]:
     rows = [(load.name, _stages(load.figures)) for load in loads]
     longest = max(sum(stages.values()) for _, stages in rows)
     left, top = WIDTH + 2 * MARGIN, MARGIN
-    scale = (2 * WIDTH - MARGIN - left) / longest
+    scale = (2 * WIDTH - 1.5 * MARGIN - left) / longest
     height = (HEIGHT - top - MARGIN) / len(rows)
     parts = []
     for row, (name, stages) in enumerate(rows):
@@ -121,12 +122,12 @@ def _bars(loads: Sequence[Load]) -> list[str]:
 
 
 def _stages(figures: Mapping[str, Any]) -> dict[str, float]:
-    """Mean milliseconds by stage; all of it lies beyond a server that does not tell."""
+    """Mean milliseconds by stage; all of it lies outside a server that does not tell."""
     inside: Mapping[str, float] = figures["server_mean_ms"]
     stages = {stage: inside.get(stage, 0.0) for stage in ("decode", "queue", "infer")}
     total = inside.get("total", 0.0)
     stages["other"] = max(0.0, total - sum(stages.values()))
-    stages["beyond the server"] = max(0.0, figures["latency_ms"]["mean"] - total)
+    stages["outside"] = max(0.0, figures["latency_ms"]["mean"] - total)
     return stages
 
 
