@@ -69,6 +69,13 @@ def _loaded_file(server: RunningServer) -> str:
     return line
 
 
+def _wait_for_another_file(server: RunningServer, before: str) -> None:
+    deadline = time.monotonic() + 60
+    while _loaded_file(server) == before:
+        assert time.monotonic() < deadline, "the new file is not loaded"
+        time.sleep(0.01)
+
+
 def _default(server: RunningServer) -> str:
     with grpc.insecure_channel(server.address) as channel:
         stub = classifier_pb2_grpc.ClassifierStub(channel)
@@ -89,6 +96,11 @@ def test_a_candidate_that_agrees_becomes_the_default_version(models: Path) -> No
         server.wait_for_metric(IS_DEFAULT, lambda value: value == 1)
         assert _default(server) == "2"
         assert _ask(client, range(3)) == {"2"}
+        shutil.rmtree(models / "light" / "1")
+        before = _loaded_file(server)
+        _save(models, "2", WRONG)
+        _wait_for_another_file(server, before)
+        assert _ask(client, range(3)) == {"2"}  # there is no other one
         promoted = 'convlens_candidate_promotions_total{model="light",version="2"}'
         assert server.metric(promoted) == 1
 
@@ -173,10 +185,7 @@ def test_one_that_disagrees_stays_and_a_new_file_begins_anew(models: Path) -> No
         assert _default(server) == "1"
         before = _loaded_file(server)
         _save(models, "2", RIGHT)
-        deadline = time.monotonic() + 60
-        while _loaded_file(server) == before:
-            assert time.monotonic() < deadline, "the new file is not loaded"
-            time.sleep(0.02)
+        _wait_for_another_file(server, before)
         assert _ask(client, range(5)) == {"1"}
         server.wait_for_metric(IS_DEFAULT, lambda value: value == 1)
         server.process.terminate()
