@@ -3,7 +3,7 @@
 import os
 import sys
 
-# Relative to the event loop's. Weights: 5 is a third of the processor beside one that wants it all.
+# Relative to the event loop's: a third of its weight, where both want the same processor.
 NICENESS = 5
 
 

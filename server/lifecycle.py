@@ -122,13 +122,19 @@ class Lifecycle:
         version.become(State.READY)
         version.memory_bytes = prepared.memory_bytes
         version.stays_until = time.monotonic() + served.model.load_seconds
-        version.candidate = await self._is_on_trial(version)
+        # What answered until now goes on where nothing else could.
+        is_needed = former is not None and not version.candidate and self._is_alone(version)
+        version.candidate = not is_needed and await self._is_on_trial(version)
         self._own_metrics.resident(version.key, prepared.memory_bytes)
         await self._on_change(file.name)
         if former is not None:
             task = asyncio.create_task(former.close())
             self._background.add(task)
             task.add_done_callback(self._background.discard)
+
+    def _is_alone(self, version: Version) -> bool:
+        others = self._catalogue.of_model(version.file.name)
+        return not any(entry.can_be_asked for entry in others if entry is not version)
 
     async def _is_on_trial(self, version: Version) -> bool:
         """Whether it is a candidate still: its file is hashed only where that decides it."""

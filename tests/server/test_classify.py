@@ -46,6 +46,19 @@ def test_top_k_0_means_5_and_too_many_means_all(
         assert sum(probabilities) == pytest.approx(1.0, abs=1e-6)
 
 
+def test_an_error_says_what_was_left_of_the_deadline(lenet5_server: RunningServer) -> None:
+    with grpc.insecure_channel(lenet5_server.address) as channel:
+        classify = pb_grpc.ClassifierStub(channel).Classify
+        left = []
+        for timeout in (30, None):
+            with pytest.raises(grpc.RpcError) as caught:
+                classify(pb.ClassifyRequest(image=b"no picture"), timeout=timeout)
+            trailers = dict(caught.value.trailing_metadata() or ())
+            left.append(trailers.get("convlens-left-us"))
+    assert 0 < int(left[0] or 0) <= 30_001_000  # gRPC hands over whole milliseconds
+    assert left[1] is None
+
+
 def test_the_timing_stands_in_the_message_and_in_the_trailers(
     lenet5_server: RunningServer,
 ) -> None:
