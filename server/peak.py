@@ -12,7 +12,7 @@ from convlens.server.plan import PROCESSOR_PROVIDERS, Machine, Plan
 from convlens.server.providers import ModelSource, open_session
 
 SIDE = 1024
-RUNS = 8
+RUNS = 20
 
 
 def measure_peak(plan: Plan, *, int8: bool = False) -> float:

@@ -12,8 +12,10 @@ ConvolutionSearch = Literal["exhaustive", "heuristic", "default"]
 # Those that compute on the processors, and those of them whose sessions share their weights.
 PROCESSOR_PROVIDERS = ("cpu", "openvino")
 ELASTIC_PROVIDERS = ("cpu",)
-# Networks that read many weights for little arithmetic gain by so many rows, others hardly.
-LEAST_ROWS = 4
+# Of a run on one processor. Networks that read many weights for little arithmetic gain by as many,
+# and by more; what others keep in the cache between two layers does not fit any more: EfficientNet
+# takes a tenth more with 8. `convlens tune` finds what is best for a network.
+PROCESSOR_ROWS = 4
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,7 @@ def default_plan(provider: str, precision: Precision, processors: int, max_batch
     """How a model is run that was not tuned.
 
     On processors a lone run gets all threads and many get one each, which no network was found to
-    lose by (`bench/arrangements.py`); on a GPU runs would wait for each other. The runs share the
-    rows, too: batches of many save little there, and each row of each run takes memory.
+    lose by (`bench/arrangements.py`), in small batches; on a GPU runs would wait for each other.
 
     Args:
         provider: that computes.
@@ -71,7 +72,7 @@ def default_plan(provider: str, precision: Precision, processors: int, max_batch
         max_batch_size: the most rows that share one run.
     """
     if provider in ELASTIC_PROVIDERS and processors > 1:
-        rows = max(max_batch_size // processors, min(max_batch_size, LEAST_ROWS))
+        rows = min(max_batch_size, PROCESSOR_ROWS)
         return Plan(provider, precision, 1, processors, rows, elastic=True)
     return Plan(provider, precision, processors, 1, max_batch_size)
 
