@@ -15,6 +15,7 @@ from convlens.server.promotion import Promotion, Promotions
 from convlens.server.providers import ModelSource
 from convlens.server.repository_metrics import RepositoryMetrics
 from convlens.server.residency import Residency
+from convlens.server.served_model import ServedModel
 from convlens.server.settings import Settings
 from convlens.server.version import State, Version
 
@@ -128,7 +129,7 @@ class Lifecycle:
         self._own_metrics.resident(version.key, prepared.memory_bytes)
         await self._on_change(file.name)
         if former is not None:
-            task = asyncio.create_task(former.close())
+            task = asyncio.create_task(_retire(former))
             self._background.add(task)
             task.add_done_callback(self._background.discard)
 
@@ -155,14 +156,21 @@ class Lifecycle:
         """Free a version's memory; the next request for it loads it again."""
         self._own_metrics.evictions.labels(*version.key).inc()
         await self._free(version, State.UNLOADED, NOT_LOADED)
-        await asyncio.to_thread(give_back_memory)
         logger.info("model %s version %s made room for another", *version.key)
 
     async def _free(self, version: Version, state: State, reason: str) -> None:
         version.become(state, reason)
-        served, version.served = version.served, None
-        if served is not None:
-            await served.close()
+        if version.served is not None:
+            retiring = _retire(version.served)
+            version.served = None
+            await retiring
         self._metrics.remove_model(*version.key)
         self._own_metrics.resident(version.key, 0)
         version.memory_bytes = 0
+
+
+async def _retire(served: ServedModel) -> None:
+    """Let a model answer what is in flight, and free its memory."""
+    await served.close()
+    del served  # or else it would be in use still
+    await asyncio.to_thread(give_back_memory)

@@ -1,6 +1,7 @@
 """With a memory budget models are loaded when they are asked for, and make room for each other."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -67,6 +68,10 @@ def test_the_least_recently_used_model_makes_room(server: RunningServer) -> None
         for name in ("one", "two", "one", "three"):
             assert _label(client, name) == name
         assert _states(client) == {"one": "ready", "two": "unloaded", "three": "ready"}
+        # Each may stay as long as its loading took; the first one's takes longest.
+        for name in ("one", "three"):
+            series = f'convlens_model_load_seconds{{model="{name}",version="1"}}'
+            time.sleep(server.metric(series))
         assert _label(client, "two") == "two"
         assert _states(client)["one"] == "unloaded"
     for model, loads, evictions in (("one", 1, 1), ("two", 2, 1), ("three", 1, 0)):

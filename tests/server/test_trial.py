@@ -126,10 +126,6 @@ def test_a_promotion_outlives_the_server_and_a_new_file_begins_anew(
             'convlens_default_version{model="light",version="1"}', lambda value: value == 1
         )
         assert _ask(client, range(3)) == {"1"}
-    (models / "promotions.json").unlink()
-    _save(models, "2", RIGHT)
-    with _trial(models, *flags) as (server, _):
-        assert _default(server) == "1"
 
 
 def test_where_promotions_can_be_neither_read_nor_written_one_holds_while_the_server_runs(

@@ -58,6 +58,15 @@ def shared() -> Iterator[RunningServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def hung(shared: RunningServer) -> int:
+    """A worker that hangs from now on: it takes the supervisor ten seconds to be sure."""
+    shared.wait_for_metric("convlens_workers", lambda value: value == 2)
+    pid = _workers(shared)[0]
+    os.kill(pid, signal.SIGSTOP)
+    return pid
+
+
 def _children(pid: int) -> list[int]:
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(child) for child in text.split()]
@@ -173,15 +182,6 @@ async def test_a_worker_killed_under_load_loses_no_call_that_is_retried(
     shared.wait_for_metric("convlens_workers", lambda value: value == 2)
 
 
-def test_a_worker_that_hangs_is_replaced(shared: RunningServer) -> None:
-    shared.wait_for_metric("convlens_workers", lambda value: value == 2)
-    hung = _workers(shared)[0]
-    os.kill(hung, signal.SIGSTOP)
-    _wait(lambda: hung not in _workers(shared), "its end")
-    assert shared.page("/readyz") == "ok\n"
-    shared.wait_for_metric("convlens_workers", lambda value: value == 2)
-
-
 def test_sigterm_finishes_what_is_in_flight_in_every_worker(tmp_path: Path) -> None:
     save_slow_model(tmp_path / "slow.onnx", layers=10)
     flags = ("--models", str(tmp_path), "--workers", "2", "--grace", "60")
@@ -221,21 +221,6 @@ def test_signals_to_the_whole_group_stop_it_gently_and_a_second_one_at_once(
         assert "stopping at once" in log
         assert any(call.exception(30) is not None for call in calls)
         assert not any(Path(f"/proc/{pid}").exists() for pid in family[1:])
-
-
-def test_the_port_is_held_against_others(shared: RunningServer) -> None:
-    port = shared.address.split(":")[1]
-    for workers in ("1", "2"):
-        ended = subprocess.run(
-            serve_command("--port", port, "--workers", workers),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert ended.returncode == 1
-        said = ended.stderr.rstrip("\n").rsplit("\n", 1)[-1]
-        assert f"--port {port}: cannot listen on 127.0.0.1:{port}: it is in use" in said
 
 
 def test_unloading_and_loading_reach_every_worker_and_those_that_come_later(
@@ -281,6 +266,24 @@ def test_with_watch_every_worker_follows_the_folder(models: Path) -> None:
         _wait(lambda: all(_names(channel) == {"light"} for channel in channels), "its removal")
 
 
+def test_the_port_is_held_against_others_while_a_worker_hangs(
+    shared: RunningServer, hung: int
+) -> None:
+    assert hung in _workers(shared)
+    port = shared.address.split(":")[1]
+    for workers in ("1", "2"):
+        ended = subprocess.run(
+            serve_command("--port", port, "--workers", workers),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ended.returncode == 1
+        said = ended.stderr.rstrip("\n").rsplit("\n", 1)[-1]
+        assert f"--port {port}: cannot listen on 127.0.0.1:{port}: it is in use" in said
+
+
 def test_workers_that_never_become_ready_are_reported(tmp_path: Path) -> None:
     """A native library that aborts is stood for by one that is told to, as it is imported."""
     hook = tmp_path / "onnxruntime.py"
@@ -312,6 +315,12 @@ def test_what_a_worker_cannot_start_with_is_said_once_and_in_one_line(tmp_path: 
     assert ended.stdout == ""
     assert ended.stderr.count("no model could be loaded: ") == 1
     assert "Traceback" not in ended.stderr
+
+
+def test_a_worker_that_hangs_is_replaced(shared: RunningServer, hung: int) -> None:
+    _wait(lambda: hung not in _workers(shared), "its end")
+    assert shared.page("/readyz") == "ok\n"
+    shared.wait_for_metric("convlens_workers", lambda value: value == 2)
 
 
 def test_without_their_supervisor_workers_finish_and_end(server: RunningServer) -> None:
