@@ -4,7 +4,8 @@ ResNet-18 (random weights: they cost the same) classifies photographs. The capac
 first, with a fixed number of pictures in flight; then pictures are sent at 0.1 to 10 times that
 rate, whether or not earlier ones have been answered, each with a deadline. Answers that met their
 deadline are the goodput. The sender runs in a process of its own on the same processors: what it
-takes there is reported, and is missing from the server's goodput.
+takes there is reported, and is missing from the server's goodput. Of a refusal both are told: when
+the sender saw it, and when the server had decided it, which leaves the sender's own delay out.
 
     make bench-overload
 """
@@ -55,7 +56,8 @@ class Outcome:
     good: int = 0
     late: int = 0
     answer_ms: list[float] = field(default_factory=list)
-    refusal_ms: list[float] = field(default_factory=list)
+    refusal_ms: list[float] = field(default_factory=list)  # as the sender saw it
+    refusal_server_ms: list[float] = field(default_factory=list)
     refused_by: collections.Counter[str] = field(default_factory=collections.Counter)
     behind_ms: float = 0.0  # how far the sender fell behind its own timetable
     sender_cpu: float = 0.0  # processors
@@ -67,6 +69,7 @@ def main() -> None:
     parser.add_argument("--loads", type=float, nargs="+", default=LOADS, metavar="TIMES")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each load")
     parser.add_argument("--deadline", type=float, default=0.5, metavar="SECONDS")
+    parser.add_argument("--capacity", type=float, metavar="RATE", help="default: it is measured")
     options = parser.parse_args()
     model = _model()
     with (
@@ -74,7 +77,9 @@ def main() -> None:
         ProcessPoolExecutor(1, mp_context=get_context("spawn")) as sender,
     ):
         memory = Memory(process.pid)
-        capacity = sender.submit(measure_capacity, address, options.seconds).result()
+        capacity = options.capacity
+        if not capacity:
+            capacity = sender.submit(measure_capacity, address, options.seconds).result()
         print(f"capacity {capacity:.1f} pictures a second", file=sys.stderr)
         rows = []
         for load in options.loads:
@@ -153,6 +158,7 @@ async def _send(address: str, rate: float, seconds: float, deadline: float) -> O
                 outcome.late += 1
             else:
                 outcome.refusal_ms.append(took * 1e3)
+                outcome.refusal_server_ms += _in_the_server_ms(error, deadline)
                 outcome.refused_by[error.code().name] += 1
         else:
             outcome.good += 1
@@ -173,6 +179,15 @@ async def _send(address: str, rate: float, seconds: float, deadline: float) -> O
     outcome.sender_cpu = (time.process_time() - cpu) / outcome.seconds
     await asyncio.gather(*(channel.close() for channel in channels))
     return outcome
+
+
+def _in_the_server_ms(error: grpc.aio.AioRpcError, deadline: float) -> list[float]:
+    """From the moment that the deadline counts from, which is before sending, to the refusal.
+
+    gRPC hands over deadlines in whole milliseconds.
+    """
+    left = [value for key, value in error.trailing_metadata() or () if key == "convlens-left-us"]
+    return [deadline * 1e3 - int(value) / 1e3 for value in left]
 
 
 def _requests() -> list[bytes]:
@@ -198,6 +213,7 @@ def _row(outcome: Outcome) -> dict[str, object]:
         "refused": {code: round(n / seconds, 1) for code, n in outcome.refused_by.items()},
         "answer_ms": _quantiles(outcome.answer_ms),
         "refusal_ms": _quantiles(outcome.refusal_ms),
+        "refusal_server_ms": _quantiles(outcome.refusal_server_ms),
         "sender_behind_ms": round(outcome.behind_ms, 1),
         "sender_cpu": round(outcome.sender_cpu, 2),
     }

@@ -22,6 +22,7 @@ from convlens.cli.output import write
 from convlens.cli.picture_files import picture_files
 from convlens.client import ClientError
 from convlens.client.load import Arrivals, ClosedLoop, Job, OpenLoop, check
+from convlens.client.load_chart import Load, draw
 from convlens.client.load_processes import measure_with
 from convlens.client.load_processes import run as run_in_loop
 from convlens.client.load_result import Tally
@@ -90,6 +91,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the JSON as well")
+    parser.add_argument(
+        "--chart",
+        type=Path,
+        metavar="FILE.svg",
+        help="draw latency over throughput, and where the time of a request goes",
+    )
     add_connection_arguments(parser)
 
 
@@ -110,6 +117,9 @@ def run(arguments: argparse.Namespace) -> int:
     text = json.dumps(_json(target, rows), indent=2) + "\n"
     if arguments.output:
         write(text, arguments.output)
+    if arguments.chart:
+        loads = [Load(_name(loop), tally.to_json()) for loop, tally in rows]
+        write(draw(f"{target.what} to {arguments.address}", loads), arguments.chart)
     if arguments.json:
         write(text, None)
     else:

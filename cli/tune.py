@@ -129,7 +129,8 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _way(plan: Plan) -> str:
-    return f"{plan.provider} {plan.precision} {plan.instances}x{plan.threads}"
+    elastic = "+" if plan.elastic else ""
+    return f"{plan.provider} {plan.precision} {plan.instances}x{plan.threads}{elastic}"
 
 
 def _json(tuning: Tuning) -> dict[str, Any]:

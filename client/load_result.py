@@ -1,11 +1,15 @@
 """What a load generator has measured."""
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from convlens.client.histogram import Histogram
 
 PERCENTS = (50, 90, 95, 99, 99.9)
+# Of the trailers that hold what a request cost the server.
+PREFIX, SUFFIX = "convlens-", "-us"
 
 
 @dataclass
@@ -19,6 +23,8 @@ class Tally:
         behind: how much later than meant the generator sent, in an open loop.
         seconds: that were measured.
         cpu_seconds: of this process in that time.
+        stage_us: sums over the answers of which the server's own times were looked at, by stage.
+        looked_at: how many those are.
     """
 
     deadline_seconds: float
@@ -27,6 +33,8 @@ class Tally:
     behind: Histogram = field(default_factory=Histogram)
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    stage_us: Counter[str] = field(default_factory=Counter)
+    looked_at: int = 0
 
     def record(self, code: str, seconds: float) -> None:
         """Count one request."""
@@ -41,6 +49,18 @@ class Tally:
         self.behind.add(other.behind)
         self.seconds = max(self.seconds, other.seconds)
         self.cpu_seconds += other.cpu_seconds
+        self.stage_us.update(other.stage_us)
+        self.looked_at += other.looked_at
+
+    def look_at(self, trailers: Iterable[tuple[str, str | bytes]]) -> None:
+        """Take the server's own times from an answer's trailers; others than ours send none."""
+        found = {
+            key.removeprefix(PREFIX).removesuffix(SUFFIX): int(value)
+            for key, value in trailers
+            if key.startswith(PREFIX) and key.endswith(SUFFIX)
+        }
+        self.stage_us.update(found)
+        self.looked_at += bool(found)
 
     @property
     def requests(self) -> int:
@@ -85,6 +105,10 @@ class Tally:
             "answers_per_second": round(self.answers_per_second, 1),
             "good_per_second": round(self.good_per_second, 1),
             "latency_ms": _summary(self.answers),
+            "server_mean_ms": {
+                stage: round(total / self.looked_at / 1e3, 3)
+                for stage, total in self.stage_us.items()
+            },
             "errors": {
                 code: {"count": histogram.count, "latency_ms": _summary(histogram)}
                 for code, histogram in self.errors.items()

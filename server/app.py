@@ -23,6 +23,8 @@ from convlens.server.health import Health
 from convlens.server.http import HttpPort, Probes
 from convlens.server.inference_service import InferenceServicer
 from convlens.server.interceptor import Edge
+from convlens.server.judge import Jury
+from convlens.server.memory import keep_imports
 from convlens.server.metrics import Metrics
 from convlens.server.port import open_port, warn_if_open
 from convlens.server.providers import choose_provider
@@ -30,6 +32,7 @@ from convlens.server.ready import Ready
 from convlens.server.repository import Repository
 from convlens.server.settings import Settings
 from convlens.server.signals import either, stop_signals
+from convlens.server.uninterruptible import leave_it_behind
 from convlens.server.version import State
 from convlens.server.watcher import watch
 
@@ -52,19 +55,27 @@ class App:
     Args:
         settings: of the server.
         administration: loads and unloads models on request; None: this process alone does.
+        jury: decides of candidates; None: this process alone does.
 
     Raises:
         StartError: a part cannot be made.
     """
 
-    def __init__(self, settings: Settings, administration: Administration | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        administration: Administration | None = None,
+        jury: Jury | None = None,
+    ) -> None:
         Image.MAX_IMAGE_PIXELS = None  # the limit is ours: `Settings.max_pixels`
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.settings = settings
         self.metrics, self.probes = Metrics(), Probes()
         self._health = Health(self.probes)
         provider = choose_provider(settings.provider)
-        self.repository = Repository(settings, provider, self.metrics, self._health.model_changed)
+        self.repository = Repository(
+            settings, provider, self.metrics, self._health.model_changed, jury
+        )
         self._server = _make_server(settings, self._edge())
         self._add_services(administration or self.repository)
         self._background = [asyncio.create_task(_beat(self.probes))]
@@ -98,6 +109,7 @@ class App:
         Raises:
             StartError: there is nothing to serve.
         """
+        keep_imports()
         await self.repository.start()
         await self._health.started()
         if self.settings.watch:
@@ -107,6 +119,7 @@ class App:
     async def drain(self, stop_at_once: asyncio.Event) -> None:
         """Take nothing new, and finish what is in flight within its time."""
         await self._health.stopping()
+        await self.repository.stop_loading()
         grace_seconds = self.settings.grace_seconds
         logger.info("stopping: requests in flight have %g s to finish", grace_seconds)
         if not await either(self._server.stop(grace_seconds), stop_at_once):
@@ -165,13 +178,14 @@ def run(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
 
 
 def run_loop(work: Coroutine[None, None, None]) -> None:
-    """Run an event loop until the work is done, the fastest one there is."""
+    """Run an event loop until the work is done, the fastest one there is; see `leave_it_behind`."""
     try:
         import uvloop
     except ImportError:  # not to be had on Windows
         asyncio.run(work)
     else:
         uvloop.run(work)
+    leave_it_behind()
 
 
 async def _serve(settings: Settings, on_ready: Callable[[Ready], None]) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from convlens.server.background import yield_to_the_event_loop
 from convlens.server.batch_time import BatchTime
 from convlens.server.caller import CALLER, Priority
 from convlens.server.errors import DeadlineExceededError, ModelNotReadyError
@@ -99,7 +100,7 @@ class Batcher:
         self._waiting: deque[_Waiting] = deque()
         self._rows_waiting = 0
         self._arrived = asyncio.Event()
-        self._threads = ThreadPoolExecutor(max_workers=instances, thread_name_prefix="infer")
+        self._threads = ThreadPoolExecutor(instances, "infer", initializer=yield_to_the_event_loop)
         self._closing = False
         self._workers = [asyncio.create_task(self._work()) for _ in range(instances)]
 
@@ -194,7 +195,7 @@ class Batcher:
         """
         now = time.monotonic()
         batch: list[_Waiting] = []
-        room = self._max_batch_size
+        most = room = self._share()
         tightest = math.inf
         passed_over: list[_Waiting] = []
         while self._waiting and room > 0:
@@ -208,9 +209,7 @@ class Batcher:
                 )
             elif batch and not (waiting.rows <= room and waiting.row_shapes == batch[0].row_shapes):
                 passed_over.append(waiting)
-            elif batch and not self._batch_time.admits(
-                self._max_batch_size - room, waiting.rows, tightest - now
-            ):
+            elif batch and not self._batch_time.admits(most - room, waiting.rows, tightest - now):
                 passed_over.append(waiting)
                 break
             else:
@@ -220,6 +219,15 @@ class Batcher:
                 batch.append(waiting)
         self._waiting.extendleft(reversed(passed_over))
         return batch
+
+    def _share(self) -> int:
+        """How many rows a batch may have: the runs that may go on beside it get their part.
+
+        Short runs go one after the other, and are cheaper together.
+        """
+        if self._short_shapes is not None:
+            return self._max_batch_size
+        return min(self._max_batch_size, -(-self._rows_waiting // len(self._workers)))
 
     async def _answer(self, batch: list[_Waiting]) -> None:
         """Run one batch and give each caller its rows.

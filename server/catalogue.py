@@ -14,7 +14,7 @@ class Catalogue:
     Args:
         aliases: other names, each for "NAME" or "NAME@VERSION".
         default_model: answers requests that name no model; "" for the only one.
-        candidates: the versions that are on trial, by model.
+        candidates: the versions that the settings put on trial, by model.
     """
 
     def __init__(
@@ -34,12 +34,16 @@ class Catalogue:
         """The versions of a model, the lowest first."""
         return list(self._models.get(name, {}).values())
 
+    def is_named_candidate(self, name: str, version: str) -> bool:
+        """Whether the settings put a version on trial."""
+        return self._candidates.get(name) == version
+
     def entry(self, file: ModelFile) -> Version:
         """The version that a file holds; it is made known where it is new."""
         versions = self._models.get(file.name, {})
         if file.version not in versions:
-            on_trial = self._candidates.get(file.name) == file.version
-            versions = versions | {file.version: Version(file, candidate=on_trial)}
+            candidate = self.is_named_candidate(file.name, file.version)
+            versions = versions | {file.version: Version(file, candidate=candidate)}
             models = self._models | {
                 file.name: {number: versions[number] for number in sorted(versions, key=int)}
             }

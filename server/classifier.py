@@ -12,8 +12,9 @@ from convlens.proto import classifier_pb2_grpc as pb_grpc
 from convlens.server.errors import ServerError, status_code
 from convlens.server.failures import public_message
 from convlens.server.repository import Repository
-from convlens.server.rpc import cost_trailers, deadline_of, microseconds
+from convlens.server.rpc import cost_trailers, deadline_of
 from convlens.server.served_model import Classification, ServedModel
+from convlens.server.statistics import microseconds
 from convlens.server.streaming import answer_stream
 from convlens.server.version import State, Version
 

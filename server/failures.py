@@ -8,6 +8,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from convlens.server.errors import OverloadedError, ServerError
+from convlens.server.statistics import microseconds
 
 logger = logging.getLogger(__name__)
 
@@ -22,14 +23,25 @@ def public_message(error: Exception) -> str:
 
 
 def error_trailers(
-    code: grpc.StatusCode, message: str, error: Exception
-) -> tuple[tuple[str, bytes], ...]:
-    """The trailers that say more of an error: google.rpc.RetryInfo where a retry makes sense."""
+    code: grpc.StatusCode, message: str, error: Exception, remaining_seconds: float | None
+) -> tuple[tuple[str, str | bytes], ...]:
+    """The trailers that say more of an error.
+
+    Args:
+        code: of the error.
+        message: of the error.
+        error: a retry of some makes sense: those get a google.rpc.RetryInfo.
+        remaining_seconds: until the call's deadline; None where it has none. Its caller learns how
+            much of the time that it had to wait for the error was the server's.
+    """
+    left: tuple[tuple[str, str | bytes], ...] = ()
+    if remaining_seconds is not None:
+        left = (("convlens-left-us", str(microseconds(remaining_seconds))),)
     if not isinstance(error, OverloadedError):
-        return ()
+        return left
     delay = duration_pb2.Duration()
     delay.FromMilliseconds(max(1, round(error.retry_after_seconds * 1000)))
     detail = any_pb2.Any()
     detail.Pack(error_details_pb2.RetryInfo(retry_delay=delay))
     status = status_pb2.Status(code=code.value[0], message=message, details=[detail])
-    return (("grpc-status-details-bin", status.SerializeToString()),)
+    return (*left, ("grpc-status-details-bin", status.SerializeToString()))

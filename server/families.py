@@ -15,6 +15,7 @@ Families = list[tuple[str, str, str, list[tuple[str, dict[str, str], float]]]]
 
 # What is the same in each process, or is no amount; all else is added up.
 RULES: dict[str, Callable[[float, float], float]] = {
+    "convlens_candidate_promotions": max,
     "convlens_default_version": max,
     "convlens_model_info": max,
     "convlens_model_load_seconds": max,

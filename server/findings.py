@@ -19,7 +19,7 @@ class Row:
         images_per_second: of all instances together, the median of the rounds.
         batch_seconds: of one run while the other instances run too, likewise.
         fraction_of_peak: of the rate at which the machine multiplies matrices in that precision;
-            None where that was not measured, as for int8.
+            None where that was not measured.
         agreement: with fp32 on the CPU.
         rounds: how often it was measured.
     """

@@ -124,7 +124,8 @@ class _MethodEdge:
             raise
         except Exception as error:  # noqa: BLE001 - what is not in the table is INTERNAL
             code, message = status_code(error), public_message(error)
-            await context.abort(code, message, error_trailers(code, message, error))
+            trailers = error_trailers(code, message, error, context.time_remaining())
+            await context.abort(code, message, trailers)
         finally:
             seconds = time.monotonic() - start
             self._handled[code].inc()

@@ -1,23 +1,42 @@
 """From a model's file to what answers requests."""
 
-import asyncio
 import logging
+from dataclasses import dataclass
 
+from convlens.server.background import yield_to_the_event_loop
 from convlens.server.clients import Clients
 from convlens.server.errors import ModelLoadError
 from convlens.server.memory import session_bytes
 from convlens.server.metrics import Metrics
 from convlens.server.model import Model, load_model
 from convlens.server.model_files import ModelFile
-from convlens.server.plan import Gpu, Machine
+from convlens.server.plan import Gpu, Machine, Plan
 from convlens.server.processors import processor_count
 from convlens.server.providers import ModelSource
 from convlens.server.served_model import ServedModel
 from convlens.server.settings import Settings
 from convlens.server.tuned_file import make_planner
 from convlens.server.turns import Turns
+from convlens.server.uninterruptible import run_uninterruptible
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A file, and how its model will be run.
+
+    Attributes:
+        file: as it lies in the folder.
+        source: its path and hash.
+        plan: by which it is run.
+        memory_bytes: what it will take, see `session_bytes`; 0 where that was not asked for.
+    """
+
+    file: ModelFile
+    source: ModelSource
+    plan: Plan
+    memory_bytes: int
 
 
 class Loader:
@@ -46,24 +65,25 @@ class Loader:
         self._decoders = Turns(threads)
         self._clients = Clients(settings.max_in_flight_per_client)
 
-    async def memory_bytes(self, file: ModelFile) -> int:
-        """Estimate what a file's model will take; see `session_bytes`.
+    async def prepare(self, file: ModelFile, *, estimate: bool) -> Prepared:
+        """Decide how a file's model will be run.
+
+        Args:
+            file: of the model.
+            estimate: whether its memory is asked for.
 
         Raises:
             ModelLoadError: the file is gone.
         """
-        try:
-            return await asyncio.to_thread(session_bytes, file.path, self._settings.max_batch_size)
-        except OSError as error:
-            raise ModelLoadError(str(error)) from error
+        return await run_uninterruptible(self._prepare, file, estimate)
 
-    async def load(self, file: ModelFile) -> ServedModel:
+    async def load(self, prepared: Prepared) -> ServedModel:
         """Load a file and prove that it computes what it promises.
 
         Raises:
             ModelLoadError: it is broken; see `load_model`.
         """
-        model = await asyncio.to_thread(self._open, file)
+        model = await run_uninterruptible(self._open, prepared)
         logger.info(
             "model %s version %s is ready on %s after %.2f s%s",
             model.name,
@@ -78,10 +98,19 @@ class Loader:
         """End the threads."""
         self._decoders.close()
 
-    def _open(self, file: ModelFile) -> Model:
+    def _prepare(self, file: ModelFile, estimate: bool) -> Prepared:
         source = ModelSource.read(file.path)
         plan = self._planner.choose(source)
-        return load_model(file.name, file.version, source, plan, self._machine)
+        try:
+            return Prepared(file, source, plan, session_bytes(file.path, plan) if estimate else 0)
+        except OSError as error:
+            raise ModelLoadError(str(error)) from error
+
+    def _open(self, prepared: Prepared) -> Model:
+        yield_to_the_event_loop()  # the runtime's own threads are as this one
+        file, plan = prepared.file, prepared.plan
+        logger.info("model %s version %s is being loaded on %s", file.name, file.version, plan)
+        return load_model(file.name, file.version, prepared.source, plan, self._machine)
 
 
 def _gpu(settings: Settings) -> Gpu:

@@ -1,7 +1,6 @@
 """The models that the server knows: loaded, replaced and unloaded while requests are answered."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -14,23 +13,19 @@ from convlens.server.errors import (
     ModelRetiredError,
     StartError,
 )
-from convlens.server.loader import Loader
-from convlens.server.memory import give_back_memory
+from convlens.server.judge import Judge, Jury
+from convlens.server.lifecycle import Lifecycle
 from convlens.server.metrics import Metrics
-from convlens.server.model_files import ModelFile, check_folder, find_model_files
+from convlens.server.model_files import check_folder, find_model_files
 from convlens.server.on_demand import OnDemand
+from convlens.server.promotion import Promotion, Promotions
 from convlens.server.repository_metrics import RepositoryMetrics
-from convlens.server.residency import Residency
 from convlens.server.served_model import ServedModel
 from convlens.server.settings import Settings
 from convlens.server.trial import Trials
 from convlens.server.version import State, Version
 
-logger = logging.getLogger(__name__)
-
 Answer = TypeVar("Answer")
-
-NOT_LOADED = "it is loaded when it is asked for"
 
 
 class Repository:
@@ -38,13 +33,15 @@ class Repository:
 
     A file that has changed is loaded and checked beside the old one, then takes its place; what is
     in flight finishes on the version on which it started. A broken file leaves the old one serving.
-    With a memory budget a model is loaded when it is first asked for; see `Residency`.
+    With a memory budget a model is loaded when it is first asked for; see `Residency`. What happens
+    to a version is `Lifecycle`'s.
 
     Args:
         settings: of the server.
         provider: what runs the models that were not tuned: a key of `PROVIDERS`.
         metrics: of the server.
         on_change: is told a model's name and whether any of its versions can be asked.
+        jury: decides of candidates for all processes of the server; None: this one alone decides.
     """
 
     def __init__(
@@ -53,20 +50,28 @@ class Repository:
         provider: str,
         metrics: Metrics,
         on_change: Callable[[str, bool], Awaitable[None]],
+        jury: Jury | None = None,
     ) -> None:
         self._settings = settings
-        self._metrics = metrics
         self._own_metrics = RepositoryMetrics(metrics.registry)
         self._on_change = on_change
-        self._loader = Loader(settings, provider, metrics)
         self._catalogue = Catalogue(settings.aliases, settings.default_model, settings.candidates)
-        self._lazy = bool(settings.memory_budget)
-        self._residency = Residency(settings.memory_budget, self._catalogue, self._evict)
-        self._trials = Trials(settings, self._own_metrics, self.ask, self._promote)
+        promotions = Promotions(settings.models)
+        jury = jury or Judge(settings, promotions, self._promote_later)
+        self._trials = Trials(settings, self._own_metrics, self.ask, jury)
+        self._lifecycle = Lifecycle(
+            settings,
+            provider,
+            metrics,
+            self._own_metrics,
+            self._catalogue,
+            promotions,
+            self._report,
+        )
         self._unloaded: set[str] = set()
         self._changing = asyncio.Lock()
         self._on_demand = OnDemand(self._load_unloaded, settings.queue_size)
-        self._background: set[asyncio.Task[None]] = set()
+        self._promoting: set[asyncio.Task[None]] = set()
 
     @property
     def versions(self) -> list[Version]:
@@ -106,10 +111,10 @@ class Repository:
             }
             for version in self.versions:
                 if version not in wanted:
-                    await self._unload(version)
+                    await self._lifecycle.unload(version)
             for version, file in wanted.items():
                 if version.state is State.LOADING or version.file.stamp != file.stamp:
-                    await self._take(version, file)
+                    await self._lifecycle.take(version, file)
 
     async def load(self, name: str) -> None:
         """Load the versions of one model that are new, changed, failed, or were unloaded.
@@ -152,7 +157,7 @@ class Repository:
                 raise ModelNotFoundError(f"no model {name!r}: there are {self._catalogue.names()}")
             self._unloaded.add(name)
             for version in versions:
-                await self._unload(version)
+                await self._lifecycle.unload(version)
 
     async def ask(
         self, name: str, version: str, question: Callable[[ServedModel], Awaitable[Answer]]
@@ -199,102 +204,41 @@ class Repository:
         """Whether it answers the requests for its model that name no version."""
         return self._catalogue.default_of(version.file.name) is version
 
+    async def stop_loading(self) -> None:
+        """Load nothing more for those who ask, and let those who wait for a loading know."""
+        await self._on_demand.close()
+
     async def close(self) -> None:
         """Answer what is in flight, then free every thread."""
         await self._trials.close()
+        await self.stop_loading()
+        for task in self._promoting:
+            task.cancel()
         async with self._changing:
             for version in self.versions:
-                await self._unload(version, "the server is stopping")
-        await self._on_demand.close()
-        await asyncio.gather(*self._background)
-        self._loader.close()
+                await self._lifecycle.unload(version, "the server is stopping")
+        await self._lifecycle.close()
 
-    async def _take(self, version: Version, file: ModelFile) -> None:
-        """Take a file that is new or has changed: load it, or wait until somebody asks for it."""
-        if self._lazy and version.served is None:
-            version.file = file
-            version.become(State.UNLOADED, NOT_LOADED)
-            await self._report(file.name)
-        else:
-            await self._load(version, file)
+    async def promote(self, promotion: Promotion) -> None:
+        """Let a candidate answer those who name no version, as was decided."""
+        async with self._changing:
+            await self._lifecycle.promote(promotion)
 
     async def _load_unloaded(self, version: Version) -> None:
         async with self._changing:
-            if version.state is not State.UNLOADED:  # it was removed while this waited
-                return
-            version.become(State.LOADING, "it is being loaded")
-            try:
-                await self._load(version, version.file)
-            except BaseException:  # our own fault: the next request tries again
-                version.become(State.UNLOADED, NOT_LOADED)
-                raise
-            finally:
-                outcome = "failed" if version.served is None else "ready"
-                self._own_metrics.loads.labels(*version.key, outcome).inc()
-
-    async def _load(self, version: Version, file: ModelFile) -> None:
-        """Load a file beside what is served now, then put it in its place."""
-        version.file = file
-        try:
-            memory_bytes = await self._loader.memory_bytes(file) if self._lazy else 0
-            if self._lazy:
-                await self._residency.make_room(version, memory_bytes)
-            served = await self._loader.load(file)
-        except ModelLoadError as error:
-            if version.served is None:
-                version.become(State.FAILED, str(error))
-            else:
-                version.reason = f"its new file is not served, the former one is: {error}"
-            logger.error("model %s version %s: %s", file.name, file.version, version.reason)
-            await self._report(file.name)
-            return
-        former = version.served
-        version.served = served
-        version.become(State.READY)
-        version.memory_bytes = memory_bytes
-        version.stays_until = time.monotonic() + served.model.load_seconds
-        self._own_metrics.resident(version.key, memory_bytes)
-        await self._report(file.name)
-        if former is not None:
-            self._keep(asyncio.create_task(former.close()))
-
-    async def _evict(self, version: Version) -> None:
-        """Free a version's memory; the next request for it loads it again."""
-        self._own_metrics.evictions.labels(*version.key).inc()
-        await self._free(version, State.UNLOADED, NOT_LOADED)
-        await asyncio.to_thread(give_back_memory)
-        logger.info("model %s version %s made room for another", *version.key)
-
-    async def _unload(self, version: Version, reason: str = "it is being unloaded") -> None:
-        await self._free(version, State.UNLOADING, reason)
-        self._own_metrics.forget(version.key)
-        self._catalogue.remove(version)
-        await self._report(version.file.name)
-        logger.info("model %s version %s is unloaded", *version.key)
-
-    async def _free(self, version: Version, state: State, reason: str) -> None:
-        version.become(state, reason)
-        served, version.served = version.served, None
-        if served is not None:
-            await served.close()
-        self._metrics.remove_model(*version.key)
-        self._own_metrics.resident(version.key, 0)
-        version.memory_bytes = 0
+            if version.state is State.UNLOADED:  # else it was removed while this waited
+                await self._lifecycle.load_on_demand(version)
 
     async def _report(self, name: str) -> None:
+        """Tell of a model one of whose versions has changed."""
         versions = self._catalogue.of_model(name)
         default = self._catalogue.default_of(name)
         self._own_metrics.default(name, default.file.version if default else None)
         await self._trials.follow(name, default, versions)
         await self._on_change(name, any(entry.can_be_asked for entry in versions))
 
-    def _promote(self, candidate: Version) -> None:
-        """Let a candidate answer those who name no version."""
-        candidate.candidate = False
-        self._own_metrics.promotions.labels(*candidate.key).inc()
-        self._keep(asyncio.create_task(self._report(candidate.file.name)))
-
-    def _keep(self, task: asyncio.Task[None]) -> None:
-        """Let a task finish in the background; `close` waits for it."""
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+    async def _promote_later(self, promotion: Promotion) -> None:
+        """Leave it to a task: the trial that was decided waits for this, and is ended by that."""
+        task = asyncio.create_task(self.promote(promotion))
+        self._promoting.add(task)
+        task.add_done_callback(self._promoting.discard)

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from convlens.server.model import Model
-from convlens.server.statistics import Timing
+from convlens.server.statistics import Timing, microseconds
 
 
 def deadline_of(context: Any, timeout_seconds: float = math.inf) -> float:
@@ -29,8 +29,3 @@ def cost_trailers(timing: Timing, model: Model) -> tuple[tuple[str, str], ...]:
         ("convlens-batch-size", str(timing.batch_size)),
         ("convlens-weights-origin", model.card.weights_origin),
     )
-
-
-def microseconds(seconds: float) -> int:
-    """Rounded to the nearest."""
-    return round(seconds * 1e6)

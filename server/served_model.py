@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -14,14 +13,8 @@ from convlens.server.batch_time import BatchTime
 from convlens.server.batcher import Batcher, Inferred
 from convlens.server.clients import Clients
 from convlens.server.decoder import Decoded, Decoder
-from convlens.server.errors import (
-    ClientLimitError,
-    DeadlineExceededError,
-    InvalidPictureError,
-    InvalidRequestError,
-    InvalidTensorError,
-    OverloadedError,
-)
+from convlens.server.errors import InvalidRequestError, InvalidTensorError
+from convlens.server.ledger import Ledger
 from convlens.server.metrics import Metrics
 from convlens.server.model import Model
 from convlens.server.predictions import Prediction, top_k
@@ -32,16 +25,6 @@ from convlens.server.turns import Turns
 
 PICTURES = "image"  # the BYTES tensor that holds encoded pictures in place of the model's own input
 
-REJECTIONS: dict[type[BaseException], str] = {
-    OverloadedError: "queue_full",
-    ClientLimitError: "client_limit",
-    DeadlineExceededError: "deadline",
-    InvalidPictureError: "invalid_picture",
-    InvalidTensorError: "invalid_tensor",
-    InvalidRequestError: "invalid_request",
-    asyncio.CancelledError: "cancelled",
-}
-
 Answer = TypeVar("Answer")
 
 Question = bytes | Mapping[str, Tensor]  # an encoded picture, or what `ServedModel.infer` takes
@@ -50,7 +33,9 @@ Question = bytes | Mapping[str, Tensor]  # an encoded picture, or what `ServedMo
 class Witness(Protocol):
     """Is shown what was answered, see `Trial.copy`."""
 
-    def copy(self, question: Question, outputs: tuple[Array, ...], *, busy: bool) -> None:
+    def copy(
+        self, question: Question, outputs: tuple[Array, ...], sha256: str, *, busy: bool
+    ) -> None:
         """Take note of a question that was answered."""
 
 
@@ -96,7 +81,6 @@ class ServedModel:
         self.model = model
         self.max_batch_size = model.plan.max_batch_size if model.signature.batched else 1
         self.max_delay_seconds = settings.max_delay_ms / 1e3
-        self.statistics = Statistics()
         preprocessing = model.card.preprocessing
         self._decoder = (
             Decoder(
@@ -110,25 +94,17 @@ class ServedModel:
             else None
         )
         self.trial: Witness | None = None
+        self._ledger = Ledger(model, metrics, queue_length=lambda: len(self._batcher))
         self._batcher = Batcher(
             model.run,
             self.max_batch_size,
-            self._ran,
+            self._ledger.ran,
             batch_time=BatchTime(),
             max_delay_seconds=self.max_delay_seconds,
             instances=model.plan.instances,
         )
-        self._metrics = metrics.add_model(
-            model.name,
-            model.version,
-            provider=model.provider,
-            precision=model.precision,
-            sha256=model.sha256,
-            load_seconds=model.load_seconds,
-            queue_length=lambda: len(self._batcher),
-        )
         self._admission = Admission(
-            model.name, settings.queue_size, clients, self._metrics.in_flight
+            model.name, settings.queue_size, clients, self._ledger.in_flight
         )
 
     async def classify(
@@ -153,7 +129,7 @@ class ServedModel:
         def encode(outputs: tuple[Array, ...]) -> tuple[Prediction, ...]:
             return top_k(outputs[0][0], self.model.card, k)
 
-        with self._counted():
+        with self._ledger.failures_counted():
             decoder = self._picture_decoder()
             async with self._admission.admitted(1, deadline, wait_for_place=wait_for_place):
                 arrived = time.monotonic()
@@ -161,7 +137,7 @@ class ServedModel:
                 predictions, timing = await self._run(
                     image, self._prepared(decoded, arrived), deadline, encode
                 )
-        self._metrics.confidence.observe(predictions[0].probability)
+        self._ledger.confident(predictions[0].probability)
         return Classification(predictions, self.model, timing)
 
     async def infer(
@@ -188,7 +164,7 @@ class ServedModel:
             ModelRetiredError: the model was closed while the request waited for its places.
             DeadlineExceededError: the deadline passed before the work began, or cannot be met.
         """
-        with self._counted():
+        with self._ledger.failures_counted():
             pictures = self._pictures(tensors)
             if pictures is None:
                 inputs, rows = self.model.signature.arrange(tensors)
@@ -212,6 +188,11 @@ class ServedModel:
             question = {PICTURES: Tensor("BYTES", np.array([question], object))}
         answer, _ = await self.infer(question, encode, deadline, wait_for_place=False)
         return answer
+
+    @property
+    def statistics(self) -> Statistics:
+        """What it has served since it was loaded."""
+        return self._ledger.statistics
 
     @property
     def in_flight(self) -> int:
@@ -248,8 +229,7 @@ class ServedModel:
 
     def _prepared(self, decoded: Decoded, arrived: float) -> _Prepared:
         rows = len(decoded.tensor)
-        for _ in range(rows):
-            self._metrics.stages["decode"].observe(decoded.seconds / rows)
+        self._ledger.decoded(decoded.seconds, rows)
         return _Prepared((decoded.tensor,), rows, arrived, decoded.wait_seconds, decoded.seconds)
 
     async def _run(
@@ -271,9 +251,10 @@ class ServedModel:
             total_seconds=end - prepared.arrived,
             batch_size=inferred.batch_size,
         )
-        self._observe(timing, prepared.rows)
+        self._ledger.answered(timing, prepared.rows)
         if self.trial is not None:
-            self.trial.copy(question, inferred.outputs, busy=self._admission.is_busy)
+            busy = self._admission.is_busy
+            self.trial.copy(question, inferred.outputs, self.model.sha256, busy=busy)
         return answer, timing
 
     async def _submit(self, prepared: _Prepared, deadline: float) -> Inferred:
@@ -298,28 +279,3 @@ class ServedModel:
             infer_seconds=sum(piece.infer_seconds for piece in pieces),
             batch_size=max(piece.batch_size for piece in pieces),
         )
-
-    def _ran(self, batch_size: int, seconds: float) -> None:
-        self._metrics.batch_size.observe(batch_size)
-        self.statistics.ran(batch_size, seconds)
-
-    def _observe(self, timing: Timing, rows: int) -> None:
-        stages = self._metrics.stages
-        for _ in range(rows):
-            stages["queue"].observe(timing.queue_seconds)
-            stages["infer"].observe(timing.infer_seconds)
-            stages["encode"].observe(timing.encode_seconds)
-            stages["total"].observe(timing.total_seconds)
-        self.statistics.answered(timing)
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        """Count what is not answered, by reason."""
-        start = time.monotonic()
-        try:
-            yield
-        except BaseException as error:
-            self.statistics.fail.add(time.monotonic() - start)
-            if type(error) in REJECTIONS:
-                self._metrics.rejected(REJECTIONS[type(error)])
-            raise

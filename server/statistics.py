@@ -74,3 +74,8 @@ class Statistics:
         self.rows += batch_size
         self.batches.setdefault(batch_size, Duration()).add(seconds)
         self.last_run_seconds = time.time()
+
+
+def microseconds(seconds: float) -> int:
+    """Rounded to the nearest."""
+    return round(seconds * 1e6)

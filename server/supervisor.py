@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 import prometheus_client
@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Metric, Process
 from prometheus_client.registry import Collector
 from pydantic import ByteSize
 
+from convlens.server.channel import Handler
 from convlens.server.errors import ProcessGoneError, ServerError, StartError
 from convlens.server.families import (
     Families,
@@ -21,8 +22,10 @@ from convlens.server.families import (
     to_metrics,
 )
 from convlens.server.http import HttpPort, Probes
+from convlens.server.judge import Contest, Judge
 from convlens.server.port import reserved_port, warn_if_open
 from convlens.server.processors import processor_count
+from convlens.server.promotion import Promotion, Promotions
 from convlens.server.ready import Ready
 from convlens.server.settings import Settings
 from convlens.server.signals import either, stop_signals
@@ -62,13 +65,7 @@ async def _supervise(settings: Settings, on_ready: Callable[[Ready], None]) -> N
 
 
 def _of_each_worker(settings: Settings, port: int) -> Settings:
-    """The settings of one worker: processors and memory are shared out.
-
-    Raises:
-        StartError: something is asked for that each worker would decide on its own.
-    """
-    if settings.promote_at:
-        raise StartError("--promote-at needs --workers 1: each worker would decide for itself")
+    """The settings of one worker: processors and memory are shared out."""
     share = {
         "port": port,
         "threads": settings.threads or max(1, processor_count() // settings.workers),
@@ -100,6 +97,10 @@ class Supervisor:
         self._unloaded: set[str] = set()
         self._administering = asyncio.Lock()
         self._departed: Families = []
+        self._promotions = Promotions(settings.models)
+        self._judge = Judge(settings, self._promotions, self._promote)
+        handlers = (self.assignment, self.administer, self.count)
+        self._handlers: dict[str, Handler] = {call.__name__: call for call in handlers}
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._deaths = Counter(
@@ -162,6 +163,7 @@ class Supervisor:
         return {
             "settings": self._settings.model_dump(mode="json"),
             "unloaded": sorted(self._unloaded),
+            "promoted": [asdict(promotion) for promotion in self._promotions],
         }
 
     async def administer(self, action: str, name: str) -> None:
@@ -184,6 +186,14 @@ class Supervisor:
                 self._mark(name, unloaded=was_unloaded)
                 raise failures[0]
 
+    async def count(self, contest: Mapping[str, Any], agreed: int, compared: int) -> None:
+        """Take note of what a worker compared; see `Judge.count`."""
+        candidate = Promotion(**contest["candidate"])
+        await self._judge.count(Contest(candidate, contest["rival_sha256"]), agreed, compared)
+
+    async def _promote(self, promotion: Promotion) -> None:
+        await asyncio.gather(*(worker.promote(promotion) for worker in self._workers.values()))
+
     def _mark(self, name: str, *, unloaded: bool) -> None:
         if unloaded:
             self._unloaded.add(name)
@@ -194,7 +204,7 @@ class Supervisor:
         """Start a worker, and another one each time that it dies."""
         deaths = 0
         while not self._stop.is_set():
-            worker = await WorkerProcess.start(self.assignment, self.administer, self._ready)
+            worker = await WorkerProcess.start(self._handlers, self._ready)
             self._workers[number] = worker
             if self._stop.is_set():
                 worker.kill()
@@ -204,12 +214,12 @@ class Supervisor:
             if self._stop.is_set():
                 return
             deaths = 1 if worker.served_seconds > STABLE_SECONDS else deaths + 1
-            self._judge(number, worker, deaths, how)
+            self._weigh(number, worker, deaths, how)
             pause_seconds = PAUSES_SECONDS[min(deaths, len(PAUSES_SECONDS) - 1)]
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), pause_seconds)
 
-    def _judge(self, number: int, worker: WorkerProcess, deaths: int, how: str) -> None:
+    def _weigh(self, number: int, worker: WorkerProcess, deaths: int, how: str) -> None:
         """Report a death; raises StartError where there is no hope in another try."""
         if worker.failure and not self._has_started:
             raise StartError(worker.failure)

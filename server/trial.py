@@ -1,17 +1,26 @@
 """A candidate version on trial: it gets copies of requests, and its answers are compared."""
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import math
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from convlens.server.caller import CALLER, Caller, Priority
-from convlens.server.errors import ModelLoadError, ModelNotReadyError, OverloadedError
+from convlens.server.errors import (
+    ModelLoadError,
+    ModelNotReadyError,
+    OverloadedError,
+    ProcessGoneError,
+)
+from convlens.server.judge import Contest, Jury
+from convlens.server.promotion import Promotion
 from convlens.server.repository_metrics import RepositoryMetrics
 from convlens.server.served_model import Question, ServedModel
 from convlens.server.settings import Settings
@@ -23,9 +32,16 @@ logger = logging.getLogger(__name__)
 # Copies that wait while one is answered; further ones are dropped.
 COPIES_WAITING = 16
 
-Ask = Callable[
-    [str, str, Callable[[ServedModel], Awaitable[Array | None]]], Awaitable[Array | None]
-]
+
+@dataclass(frozen=True)
+class _Answered:
+    """What a model said of a question: the first prediction of each row, None where it failed."""
+
+    sha256: str
+    predictions: Array | None
+
+
+Ask = Callable[[str, str, Callable[[ServedModel], Awaitable[_Answered]]], Awaitable[_Answered]]
 
 
 class Trial:
@@ -39,7 +55,7 @@ class Trial:
         settings: of the server.
         metrics: of the repository.
         ask: puts a question to a version of a model.
-        on_passed: is called where the candidate agreed often enough.
+        jury: is told what the comparisons came to.
     """
 
     def __init__(
@@ -49,39 +65,41 @@ class Trial:
         settings: Settings,
         metrics: RepositoryMetrics,
         ask: Ask,
-        on_passed: Callable[[Version], None],
+        jury: Jury,
     ) -> None:
         self.files = default.file, candidate.file
         self._candidate = candidate
-        self._settings = settings
+        self._share = settings.candidate_share
         self._agreement = {
             agrees: metrics.agreement.labels(*candidate.key, str(agrees).lower())
             for agrees in (True, False)
         }
         self._not_compared = metrics.not_compared.labels(*candidate.key)
         self._ask = ask
-        self._on_passed = on_passed
-        self._compared = self._agreed = 0
-        self._copies: asyncio.Queue[tuple[Question, Array]] = asyncio.Queue(COPIES_WAITING)
+        self._jury = jury
+        self._copies: asyncio.Queue[tuple[Question, _Answered]] = asyncio.Queue(COPIES_WAITING)
         # In a context of its own: whoever's call began the trial, the copies are not theirs.
         self._task = asyncio.get_running_loop().create_task(
             self._work(), context=contextvars.Context()
         )
 
-    def copy(self, question: Question, outputs: tuple[Array, ...], *, busy: bool) -> None:
+    def copy(
+        self, question: Question, outputs: tuple[Array, ...], sha256: str, *, busy: bool
+    ) -> None:
         """Take note of a question that was answered.
 
         Args:
             question: an encoded picture, or tensors.
             outputs: of the graph.
+            sha256: of the model's file.
             busy: whether the server has enough to do without copies.
         """
-        if outputs[0].ndim != 2 or random.random() >= self._settings.candidate_share:  # noqa: S311
+        if outputs[0].ndim != 2 or random.random() >= self._share:  # noqa: S311
             return
         if busy or self._copies.full():
             self._not_compared.inc()
         else:
-            self._copies.put_nowait((question, _first_predictions(outputs)))
+            self._copies.put_nowait((question, _Answered(sha256, _first_predictions(outputs))))
 
     async def close(self) -> None:
         """Compare no more."""
@@ -96,42 +114,32 @@ class Trial:
                 found = await self._ask(*self._candidate.key, _put(question))
             except (OverloadedError, ModelNotReadyError, ModelLoadError):
                 self._not_compared.inc()
-                continue
-            except Exception as error:  # noqa: BLE001 - where the other version gave an answer
-                logger.warning("candidate %s@%s: %s", *self._candidate.key, error)
-                found = None
-            self._compare(expected, found)
+            else:
+                await self._compare(expected, found)
 
-    def _compare(self, expected: Array, found: Array | None) -> None:
-        agreement = np.zeros(len(expected), bool)
-        if found is not None and found.shape == expected.shape:
-            agreement = found == expected
-        for agrees in agreement.tolist():
-            self._agreement[agrees].inc()
-            self._compared += 1
-            self._agreed += agrees
-        if self._compared >= self._settings.promote_after:
-            self._judge()
-
-    def _judge(self) -> None:
-        share = self._agreed / self._compared
-        passed = 0.0 < self._settings.promote_at <= share
-        logger.log(
-            logging.INFO if passed or not self._settings.promote_at else logging.WARNING,
-            "candidate %s@%s gave the same first prediction for %.2f %% of %d rows%s",
-            *self._candidate.key,
-            100 * share,
-            self._compared,
-            ": it becomes the default version" if passed else "",
-        )
-        self._compared = self._agreed = 0
-        if passed:
-            self._on_passed(self._candidate)
+    async def _compare(self, expected: _Answered, found: _Answered) -> None:
+        assert expected.predictions is not None
+        rows, agreed = len(expected.predictions), 0
+        if found.predictions is not None and found.predictions.shape == expected.predictions.shape:
+            agreed = int(np.count_nonzero(found.predictions == expected.predictions))
+        self._agreement[True].inc(agreed)
+        self._agreement[False].inc(rows - agreed)
+        candidate = Promotion(*self._candidate.key, found.sha256)
+        with contextlib.suppress(ProcessGoneError):  # without its supervisor the server ends
+            await self._jury.count(Contest(candidate, expected.sha256), agreed, rows)
 
 
-def _put(question: Question) -> Callable[[ServedModel], Awaitable[Array | None]]:
-    async def put(served: ServedModel) -> Array | None:
-        return await served.repeat(question, _first_predictions, math.inf)
+def _put(question: Question) -> Callable[[ServedModel], Awaitable[_Answered]]:
+    async def put(served: ServedModel) -> _Answered:
+        try:
+            predictions = await served.repeat(question, _first_predictions, math.inf)
+        except (OverloadedError, ModelNotReadyError):
+            raise
+        except Exception as error:  # noqa: BLE001 - where the other version gave an answer
+            model = served.model
+            logger.warning("candidate %s@%s: %s", model.name, model.version, error)
+            return _Answered(model.sha256, None)
+        return _Answered(served.model.sha256, predictions)
 
     return put
 
@@ -146,15 +154,9 @@ class Trials:
     """The trials under way, one a model at most; see `Trial` for the arguments."""
 
     def __init__(
-        self,
-        settings: Settings,
-        metrics: RepositoryMetrics,
-        ask: Ask,
-        on_passed: Callable[[Version], None],
+        self, settings: Settings, metrics: RepositoryMetrics, ask: Ask, jury: Jury
     ) -> None:
-        self._begin = partial(
-            Trial, settings=settings, metrics=metrics, ask=ask, on_passed=on_passed
-        )
+        self._begin = partial(Trial, settings=settings, metrics=metrics, ask=ask, jury=jury)
         self._trials: dict[str, Trial] = {}
 
     async def follow(self, name: str, default: Version | None, versions: list[Version]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import onnxruntime as ort
 
 from convlens.server.errors import StartError
-from convlens.server.plan import Plan, Precision
+from convlens.server.plan import Plan, Precision, default_plan
 from convlens.server.providers import PROVIDERS, ModelSource
 from convlens.server.providers.cache import processor_name
 
@@ -87,6 +87,7 @@ class Planner:
         any_provider: whether findings may name another provider than `base`.
         processors: how many there are for this process.
         shared: whether other processes have theirs of the same machine.
+        max_batch_size: the most rows that share a run, whatever the findings say.
     """
 
     base: Plan
@@ -94,6 +95,7 @@ class Planner:
     any_provider: bool
     processors: int
     shared: bool = False
+    max_batch_size: int = Plan.max_batch_size
 
     def choose(self, source: ModelSource) -> Plan:
         """The tuned plan where there is one that still holds, else the base; the log says why."""
@@ -116,8 +118,10 @@ class Planner:
             logger.info(
                 "%s was tuned on %s processors; here are %d", path, processors, self.processors
             )
-            plan = replace(plan, threads=self.base.threads, instances=self.base.instances)
-        size = min(plan.max_batch_size, self.base.max_batch_size)
+            size = plan.max_batch_size
+            plan = default_plan(plan.provider, plan.precision, self.processors, size)
+            plan = replace(plan, max_batch_size=size)
+        size = min(plan.max_batch_size, self.max_batch_size)
         logger.info("%s, tuned for %s: %s", source.path, self.goal, plan)
         return replace(plan, max_batch_size=size)
 
@@ -165,5 +169,5 @@ def make_planner(
         raise StartError(
             f"--runtime-precision {precision}: {provider} computes in {', '.join(offered)}"
         )
-    base = Plan(provider, precision, processors, 1, max_batch_size)
-    return Planner(base, goal, any_provider, processors, shared)
+    base = default_plan(provider, precision, processors, max_batch_size)
+    return Planner(base, goal, any_provider, processors, shared, max_batch_size)

@@ -16,7 +16,7 @@ from convlens.server.errors import ModelLoadError, TuningError
 from convlens.server.findings import Refusal, Row, Tuning
 from convlens.server.model import Model, load_model
 from convlens.server.peak import measure_peak
-from convlens.server.plan import Machine, Plan
+from convlens.server.plan import ELASTIC_PROVIDERS, PROCESSOR_PROVIDERS, Machine, Plan
 from convlens.server.providers import PROVIDERS, RUNTIME_ERRORS, ModelSource
 from convlens.server.tensor import Array
 from convlens.server.tuned_file import Goal, Tuned, tuned_key, tuned_path
@@ -134,28 +134,35 @@ class Tuner:
 
     def _peaks(self) -> dict[str, float]:
         peaks: dict[str, float] = {}
-        for plan in dict.fromkeys(
-            replace(plan, instances=1, threads=self._processors) for plan in self._plans()
+        for provider, precision in dict.fromkeys(
+            (plan.provider, plan.precision) for plan in self._plans()
         ):
-            self._say(f"the machine's peak with {plan.provider} in {plan.precision}")
-            try:
-                peak = measure_peak(plan)
-            except ModelLoadError:  # is reported where the model itself is tried
-                continue
-            peaks[plan.precision] = max(peak, peaks.get(plan.precision, 0.0))
+            plan = Plan(provider, precision, self._processors)
+            for int8 in (
+                (False, True) if precision == "fp32" and len(self._sources) > 1 else (False,)
+            ):
+                name = "int8" if int8 else precision
+                self._say(f"the machine's peak with {provider} in {name}")
+                try:
+                    peaks[name] = max(measure_peak(plan, int8=int8), peaks.get(name, 0.0))
+                except ModelLoadError:  # is reported where the model itself is tried
+                    continue
         return peaks
 
     def _plans(self) -> Iterator[Plan]:
-        """Every provider that works, in every precision, and the processors shared in every way."""
-        counts = [n for n in range(1, self._processors + 1) if self._processors % n == 0]
-        for provider in PROVIDERS.values():
-            if provider.why_not() is not None:
-                continue
-            for precision in provider.precisions:
-                # Runs on a GPU wait for the same device: one thread each.
-                for instances in counts if provider.name in ("cpu", "openvino") else (1, 2):
-                    threads = max(1, self._processors // instances)
-                    yield Plan(provider.name, precision, threads, instances, BATCH_SIZES[-1])
+        """Every provider that works, in every precision, and the processors shared in every way.
+
+        What the server does untuned comes first, then what promises most: time may be short.
+        """
+        counts = [n for n in range(self._processors, 0, -1) if self._processors % n == 0]
+        providers = [it for it in PROVIDERS.values() if it.why_not() is None]
+        ways = [(provider.name, name) for provider in providers for name in provider.precisions]
+        for provider, precision in [ways[0], *sorted(ways[1:], key=lambda way: way[1] == "fp32")]:
+            # Runs on a GPU wait for the same device: one thread each.
+            for instances in counts if provider in PROCESSOR_PROVIDERS else (1, 2):
+                threads = max(1, self._processors // instances)
+                elastic = provider in ELASTIC_PROVIDERS and instances > threads == 1
+                yield Plan(provider, precision, threads, instances, BATCH_SIZES[-1], elastic)
 
     def _look_at_all(self, trial: Trial, expected: Sequence[Array]) -> Iterator[_Contender]:
         ways = [(source, plan) for source in self._sources for plan in self._plans()]
@@ -180,8 +187,9 @@ class Tuner:
             entry = _Contender(source, plan, model.precision, agreement, {})
             for size in self._batch_sizes(model):
                 entry.seconds[size] = [measure_run(model, trial.inputs, size)]
-                if entry.seconds[size][0] > self._budget_seconds / 100:
-                    break  # larger ones would eat the budget up
+                too_long = entry.seconds[size][0] > self._budget_seconds / 100
+                if too_long or size not in entry.promising_sizes:
+                    break  # larger ones would eat the budget up, or gain no more
             yield entry
 
     def _batch_sizes(self, model: Model) -> Iterable[int]:

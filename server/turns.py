@@ -1,13 +1,12 @@
 """Whose picture is decoded next: models take turns, and what is urgent goes first."""
 
 import asyncio
-import os
-import sys
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from convlens.server.background import yield_to_the_event_loop
 from convlens.server.caller import CALLER, Priority
 
 Result = TypeVar("Result")
@@ -15,15 +14,6 @@ Result = TypeVar("Result")
 # Jobs handed to the threads beyond those that run: a thread that is done finds its next one there,
 # and need not wait for the event loop.
 AHEAD = 2
-
-# Of the threads, relative to the event loop's.
-NICENESS = 5
-
-
-def _yield_to_the_event_loop() -> None:
-    """Run the calling thread behind the one that refuses what is too much."""
-    if sys.platform == "linux":  # where a thread has a niceness of its own
-        os.nice(NICENESS)
 
 
 class Turns:
@@ -37,7 +27,7 @@ class Turns:
     """
 
     def __init__(self, threads: int) -> None:
-        self._threads = ThreadPoolExecutor(threads, "decode", initializer=_yield_to_the_event_loop)
+        self._threads = ThreadPoolExecutor(threads, "decode", initializer=yield_to_the_event_loop)
         self._free = threads * AHEAD
         self._waiting: dict[Priority, dict[object, deque[asyncio.Future[None]]]] = {
             priority: {} for priority in Priority

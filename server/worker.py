@@ -8,14 +8,18 @@ import contextlib
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 from convlens.server.administration import SharedAdministration
 from convlens.server.app import App, run_loop
-from convlens.server.channel import Channel
+from convlens.server.channel import Channel, Handler
 from convlens.server.errors import ModelNotFoundError, ProcessGoneError, StartError
 from convlens.server.families import Families, read_families
+from convlens.server.judge import SharedJury
 from convlens.server.logs import configure_logs
+from convlens.server.promotion import Promotion
 from convlens.server.settings import Settings
 from convlens.server.signals import STOP_SIGNALS, either
 
@@ -54,13 +58,17 @@ class Worker:
         repository = self.app.repository
         await (repository.load(name) if action == "load" else repository.unload(name))
 
+    async def promote(self, promotion: dict[str, str]) -> None:
+        """Let a candidate answer those who name no version, once those of the start are there."""
+        await self.has_loaded.wait()
+        assert self.app is not None
+        await self.app.repository.promote(Promotion(**promotion))
+
 
 async def _work(end: socket.socket) -> None:
     worker = Worker()
-    handlers = {
-        call.__name__: call
-        for call in (worker.drain, worker.metrics, worker.is_ready, worker.administer)
-    }
+    calls = (worker.drain, worker.metrics, worker.is_ready, worker.administer, worker.promote)
+    handlers: dict[str, Handler] = {call.__name__: call for call in calls}
     supervisor = await Channel.open(end, handlers)
     listening = asyncio.create_task(supervisor.run())
     listening.add_done_callback(lambda _: worker.stop.set())
@@ -75,17 +83,21 @@ async def _serve(worker: Worker, supervisor: Channel) -> None:
     assignment = await supervisor.call("assignment")
     settings = Settings.model_validate(assignment["settings"])
     configure_logs(settings.log_format)
-    async with App(settings, SharedAdministration(supervisor)) as app:
+    async with App(settings, SharedAdministration(supervisor), SharedJury(supervisor)) as app:
         worker.app = app
-        if await either(_start(worker, app, assignment["unloaded"], supervisor), worker.stop):
+        if await either(_start(worker, app, assignment, supervisor), worker.stop):
             await worker.stop.wait()
         await app.drain(stop_at_once=asyncio.Event())
 
 
-async def _start(worker: Worker, app: App, unloaded: list[str], supervisor: Channel) -> None:
+async def _start(
+    worker: Worker, app: App, assignment: Mapping[str, Any], supervisor: Channel
+) -> None:
     await app.load()
-    for name in unloaded:
+    for name in assignment["unloaded"]:
         await _unload(app, name)
+    for promotion in assignment["promoted"]:
+        await app.repository.promote(Promotion(**promotion))
     worker.has_loaded.set()
     # Only now: while models are loaded, connections go to those workers that can answer.
     address = app.listen()

@@ -7,7 +7,8 @@ import socket
 import sys
 import time
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -16,6 +17,7 @@ from convlens.server.channel import Channel, Handler
 from convlens.server.errors import ProcessGoneError
 from convlens.server.families import Families
 from convlens.server.http import HEARTBEAT_LIMIT_SECONDS
+from convlens.server.promotion import Promotion
 from convlens.server.ready import Ready
 
 BEAT_SECONDS = 1.0
@@ -45,15 +47,13 @@ class WorkerProcess:
     @classmethod
     async def start(
         cls,
-        assignment: Callable[[], Awaitable[Any]],
-        administer: Callable[[str, str], Awaitable[None]],
+        handlers: Mapping[str, Handler],
         on_ready: Callable[[], None],
     ) -> "WorkerProcess":
         """Start a process.
 
         Args:
-            assignment: tells it what it must know.
-            administer: does what a caller of it asks of all workers.
+            handlers: of the supervisor, which it may call.
             on_ready: is called when it answers.
         """
         ours, theirs = socket.socketpair()
@@ -63,13 +63,8 @@ class WorkerProcess:
             command = (sys.executable, "-P", "-m", "convlens.server.worker", str(fd))
             process = await asyncio.create_subprocess_exec(*command, pass_fds=(fd,), stdin=DEVNULL)
         worker = cls(process, on_ready)
-        handlers: dict[str, Handler] = {
-            "assignment": assignment,
-            "administer": administer,
-            "ready": worker._note_ready,
-            "failed": worker._note_failure,
-        }
-        worker._channel = await Channel.open(ours, handlers)
+        own: dict[str, Handler] = {"ready": worker._note_ready, "failed": worker._note_failure}
+        worker._channel = await Channel.open(ours, {**handlers, **own})
         return worker
 
     @property
@@ -109,6 +104,11 @@ class WorkerProcess:
             ServerError: what it answered.
         """
         await self._channel.call("administer", action, name)
+
+    async def promote(self, promotion: Promotion) -> None:
+        """Have it let a candidate answer those who name no version."""
+        with contextlib.suppress(ProcessGoneError):  # the one that replaces it will know
+            await self._channel.call("promote", asdict(promotion))
 
     async def drain(self) -> None:
         """Have it finish what is in flight, and end."""

@@ -28,7 +28,7 @@ def lenet5_server() -> Iterator[RunningServer]:
 
 @pytest.fixture(scope="session")
 def slow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A server that is busy for some tenths of a second with each picture, one at a time."""
+    """A server that is busy with each picture for a tenth of a second or two, one at a time."""
     models = tmp_path_factory.mktemp("slow-models")
     save_slow_model(models / "slow.onnx")
     with running_server(

@@ -64,7 +64,7 @@ class RunningServer:
         deadline = time.monotonic() + 60
         while not holds(value := self.metric(series)):
             assert time.monotonic() < deadline, f"{series} stays {value}"
-            time.sleep(0.02)
+            time.sleep(0.01)
 
 
 def serve_command(*flags: str) -> list[str]:
@@ -158,8 +158,8 @@ def save_brightness_model(path: Path, *, slope: float = 20.0, **metadata: Any) -
     return save_model(path, nodes, weights, metadata=card)
 
 
-def save_slow_model(path: Path, layers: int = 40) -> Path:
-    """The same interface, but an inference takes some tenths of a second."""
+def save_slow_model(path: Path, layers: int = 20) -> Path:
+    """The same interface, but an inference takes a tenth of a second or two."""
     rng = np.random.RandomState(0)
     weights: dict[str, Any] = {"first": rng.randn(192, 1, 3, 3).astype(np.float32)}
     nodes = [helper.make_node("Conv", ["input", "first"], ["x0"], pads=[1, 1, 1, 1])]

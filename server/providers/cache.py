@@ -43,18 +43,23 @@ def cache_folder(root: Path, *key: str) -> Path | None:
     return folder if os.access(folder, os.W_OK) else None
 
 
-def cached_file(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
-    """A file of the cache, made the first time.
+def cached_folder(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
+    """Files of the cache that belong together, made the first time.
 
     Args:
         folder: from `cache_folder`.
-        name: of the file.
-        make: writes it to the path that it is given; nobody sees the file before that is done.
+        name: of the folder in it that they are kept in.
+        make: writes them to the folder that it is given; nobody sees it before that is done.
     """
     path = folder / name
     if not path.exists():
         with tempfile.TemporaryDirectory(dir=folder) as unfinished:
             made = Path(unfinished) / name
+            made.mkdir()
             make(made)
-            made.replace(path)
+            try:
+                made.rename(path)
+            except OSError:
+                if not path.exists():  # else another process was faster
+                    raise
     return path

@@ -6,9 +6,11 @@ https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 
 from convlens.server.plan import Gpu, Machine, Plan
@@ -25,6 +27,21 @@ from convlens.server.providers.runtime import (
 CUDA_NAME, TENSORRT_NAME = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
 
+# Recorded runs keep their memory on the device. What has more shapes than this, as pictures of any
+# size have, is run without being recorded.
+MAX_RECORDED = 32
+UNRECORDED = "-1"  # onnxruntime's word for it
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """Device memory for the inputs of one shape, and what runs them."""
+
+    binding: Any
+    buffers: dict[str, Any]
+    options: Any
+
+
 class GraphedSession:
     """Runs of which CUDA records one a shape, and replays it: the launches cost one call.
 
@@ -32,13 +49,15 @@ class GraphedSession:
 
     Args:
         session: an `onnxruntime.InferenceSession` with `enable_cuda_graph`.
-        device: the GPU's number.
+        device: its number.
+        kind: of device, as onnxruntime calls it.
     """
 
-    def __init__(self, session: Any, device: int) -> None:
+    def __init__(self, session: Any, device: int, kind: str = "cuda") -> None:
         self._session = session
         self._device = device
-        self._recorded: dict[tuple[tuple[int, ...], ...], tuple[Any, dict[str, Any], Any]] = {}
+        self._kind = kind
+        self._recorded: dict[tuple[tuple[int, ...], ...], _Bound] = {}
         self._turn = threading.Lock()
 
     def get_inputs(self) -> Sequence[Node]:
@@ -53,29 +72,36 @@ class GraphedSession:
 
     def run(self, output_names: None, input_feed: Mapping[str, Array]) -> Sequence[Array]:  # noqa: ARG002
         """All outputs, in the graph's order, for inputs by name."""
-        shapes = tuple(array.shape for array in input_feed.values())
+        feed = {name: np.ascontiguousarray(array) for name, array in input_feed.items()}
+        shapes = tuple(array.shape for array in feed.values())
         with self._turn:
-            if shapes not in self._recorded:
-                self._recorded[shapes] = self._bind(input_feed, number=len(self._recorded) + 1)
-            binding, buffers, options = self._recorded[shapes]
-            for name, array in input_feed.items():
-                buffers[name].update_inplace(array)
-            self._session.run_with_iobinding(binding, options)
-            return [output.numpy() for output in binding.get_outputs()]
+            bound = self._recorded.get(shapes)
+            if bound is not None:
+                for name, array in feed.items():
+                    bound.buffers[name].update_inplace(array)
+            elif len(self._recorded) < MAX_RECORDED:
+                bound = self._bind(feed, graph=str(len(self._recorded) + 1))
+                self._recorded[shapes] = bound
+            else:
+                bound = self._bind(feed, graph=UNRECORDED)
+            self._session.run_with_iobinding(bound.binding, bound.options)
+            # The next run writes where this one did.
+            return [output.numpy().copy() for output in bound.binding.get_outputs()]
 
-    def _bind(self, feed: Mapping[str, Array], number: int) -> tuple[Any, dict[str, Any], Any]:
+    def _bind(self, feed: Mapping[str, Array], graph: str) -> _Bound:
+        """Copy inputs to the device; outputs get memory there in the first run."""
         binding = self._session.io_binding()
         buffers = {
-            name: ort.OrtValue.ortvalue_from_numpy(array, "cuda", self._device)
+            name: ort.OrtValue.ortvalue_from_numpy(array.copy(), self._kind, self._device)
             for name, array in feed.items()
         }
         for name, buffer in buffers.items():
             binding.bind_ortvalue_input(name, buffer)
         for node in self._session.get_outputs():
-            binding.bind_output(node.name, "cuda", self._device)
+            binding.bind_output(node.name, self._kind, self._device)
         options = ort.RunOptions()
-        options.add_run_config_entry("gpu_graph_id", str(number))
-        return binding, buffers, options
+        options.add_run_config_entry("gpu_graph_id", graph)
+        return _Bound(binding, buffers, options)
 
 
 def why_not(name: str) -> str | None:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -23,7 +24,8 @@ def test_each_load_is_a_row_and_an_entry_of_the_json(
     output = tmp_path / "bench.json"
     loads = ("--concurrency", "1,4", "--rate", "50", "--arrivals", "constant", *SHORT)
     words = ("--address", lenet5_server.address, "--pictures", str(DIGITS[0].parent))
-    done = _bench(*words, *loads, "--output", str(output))
+    chart = tmp_path / "bench.svg"
+    done = _bench(*words, *loads, "--output", str(output), "--chart", str(chart))
     assert done.returncode == 0, done.stderr
     assert "1 in flight" in done.stdout
     assert "50/s constant" in done.stdout
@@ -36,6 +38,13 @@ def test_each_load_is_a_row_and_an_entry_of_the_json(
         assert load["latency_ms"]["p99"] <= load["latency_ms"]["max"]
         assert load["errors"] == {}
         assert load["client_cpu_us"] > 0
+        inside = load["server_mean_ms"]
+        assert 0 < inside["infer"] < inside["total"] < load["latency_ms"]["max"]
+    drawn = ElementTree.parse(chart).getroot()
+    texts = [element.text for element in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts.count("4 in flight") == 2
+    titles = [element.text or "" for element in drawn.iter("{http://www.w3.org/2000/svg}title")]
+    assert sum(text.startswith("infer: ") for text in titles) == 3
 
 
 def test_tensors_are_measured_too_and_json_is_all_that_is_printed(

@@ -110,3 +110,19 @@ def save_zeros_fail(path: Path) -> Path:
         {"row": (TensorProto.FLOAT, (1, 2))},
         {"ten": np.array([10], np.int64), "table": np.array([[1, 2]], np.float32)},
     )
+
+
+def save_slow_to_load(path: Path) -> Path:
+    """Scales its input, once the runtime has multiplied large constants for a minute or more."""
+    size = 2500
+    filled = numpy_helper.from_array(np.full(1, 1 / size, np.float32))
+    nodes = [helper.make_node("ConstantOfShape", ["size"], ["m0"], value=filled)]
+    nodes += [helper.make_node("MatMul", [f"m{i}", "m0"], [f"m{i + 1}"]) for i in range(200)]
+    nodes += [
+        helper.make_node("ReduceSum", ["m200"], ["sum"], keepdims=0),
+        helper.make_node("Mul", ["values", "sum"], ["scaled"]),
+    ]
+    row: tuple[int, Shape] = (TensorProto.FLOAT, ("batch", 2))
+    return save_graph(
+        path, nodes, {"values": row}, {"scaled": row}, {"size": np.array([size, size])}
+    )

@@ -6,6 +6,7 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -44,6 +45,19 @@ def test_top_k_0_means_5_and_too_many_means_all(
     assert probabilities == sorted(probabilities, reverse=True)
     if returned == 10:
         assert sum(probabilities) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_an_error_says_what_was_left_of_the_deadline(lenet5_server: RunningServer) -> None:
+    with grpc.insecure_channel(lenet5_server.address) as channel:
+        classify = pb_grpc.ClassifierStub(channel).Classify
+        left: list[Any] = []
+        for timeout in (30, None):
+            with pytest.raises(grpc.RpcError) as caught:
+                classify(pb.ClassifyRequest(image=b"no picture"), timeout=timeout)
+            error: Any = caught.value
+            left.append(dict(error.trailing_metadata()).get("convlens-left-us"))
+    assert 0 < int(left[0]) <= 30_001_000  # gRPC hands over whole milliseconds
+    assert left[1] is None
 
 
 def test_the_timing_stands_in_the_message_and_in_the_trailers(

@@ -1,11 +1,14 @@
 """CUDA and TensorRT, where there is an NVIDIA GPU."""
 
+import numpy as np
+import onnxruntime as ort
 import pytest
 
 from convlens.client import Client
 from convlens.server.errors import StartError
 from convlens.server.providers import choose_provider
-from tests.support import DIGITS, running_server
+from convlens.server.providers.nvidia import MAX_RECORDED, GraphedSession
+from tests.support import BUNDLED, DIGITS, running_server
 
 
 @pytest.mark.gpu
@@ -28,3 +31,18 @@ def test_a_gpu_computes_the_golden_outputs_and_names_the_digits(flags: tuple[str
         assert {entry.provider for entry in client.list_models()} == {provider}
         for picture in DIGITS:
             assert client.classify(picture).predictions[0].label == picture.name.split("-")[0]
+
+
+def test_bound_buffers_give_each_run_its_own_answers_whatever_its_shape() -> None:
+    """On the CPU, where nothing is recorded; binding and copying are the same."""
+    session = ort.InferenceSession(BUNDLED, providers=["CPUExecutionProvider"])
+    bound = GraphedSession(session, 0, "cpu")
+    rng = np.random.default_rng(0)
+    answers = []
+    for rows in (2, 1, 2, 3, *range(1, MAX_RECORDED + 4)):
+        inputs = rng.standard_normal((32, rows, 1, 32), np.float32).transpose(1, 2, 0, 3)
+        answers.append(
+            (bound.run(None, {"input": inputs})[0], session.run(None, {"input": inputs})[0])
+        )
+    for found, expected in answers:
+        np.testing.assert_array_equal(found, expected)

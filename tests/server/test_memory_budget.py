@@ -1,11 +1,14 @@
 """With a memory budget models are loaded when they are asked for, and make room for each other."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
+import numpy as np
 import onnx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -14,7 +17,19 @@ from onnx.external_data_helper import set_external_data
 from convlens.client import AsyncClient, Client, ServerError
 from convlens.proto import inference_pb2, inference_pb2_grpc
 from convlens.server.memory import session_bytes
-from tests.support import BUNDLED, RunningServer, grey_png, running_server, save_brightness_model
+from convlens.server.plan import Plan
+from convlens.server.processors import processor_count
+from convlens.server.providers import ModelSource
+from convlens.server.tuned_file import Tuned, tuned_key, tuned_path
+from tests.server.tensors import raw_request
+from tests.support import (
+    BUNDLED,
+    RunningServer,
+    grey_png,
+    running_server,
+    save_brightness_model,
+    save_slow_model,
+)
 
 WHITE = grey_png(255)
 
@@ -30,7 +45,7 @@ def models(tmp_path: Path) -> Path:
 @pytest.fixture
 def server(models: Path) -> Iterator[RunningServer]:
     """A server with room for two of them."""
-    budget = round(2.5 * session_bytes(models / "one.onnx", 16))
+    budget = round(2.5 * session_bytes(models / "one.onnx", Plan()))
     with running_server("--models", str(models), "--memory-budget", str(budget)) as server:
         yield server
 
@@ -53,6 +68,10 @@ def test_the_least_recently_used_model_makes_room(server: RunningServer) -> None
         for name in ("one", "two", "one", "three"):
             assert _label(client, name) == name
         assert _states(client) == {"one": "ready", "two": "unloaded", "three": "ready"}
+        # Each may stay as long as its loading took; the first one's takes longest.
+        for name in ("one", "three"):
+            series = f'convlens_model_load_seconds{{model="{name}",version="1"}}'
+            time.sleep(server.metric(series))
         assert _label(client, "two") == "two"
         assert _states(client)["one"] == "unloaded"
     for model, loads, evictions in (("one", 1, 1), ("two", 2, 1), ("three", 1, 0)):
@@ -126,7 +145,7 @@ def test_a_model_that_lacked_a_file_is_loaded_once_it_is_there(
 def test_a_model_larger_than_the_budget_and_a_broken_one_say_so(models: Path) -> None:
     (models / "lenet5.onnx").write_bytes(BUNDLED.read_bytes())
     (models / "broken.onnx").write_bytes(b"\x08\x08 broken")
-    budget = round(1.1 * session_bytes(models / "one.onnx", 16))
+    budget = round(1.1 * session_bytes(models / "one.onnx", Plan()))
     flags = ("--models", str(models), "--memory-budget", f"{budget / 2**20}MiB")
     with running_server(*flags) as server:
         with Client(server.address) as client:
@@ -141,3 +160,29 @@ def test_a_model_larger_than_the_budget_and_a_broken_one_say_so(models: Path) ->
             health = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]
             reply = health(health_pb2.HealthCheckRequest(service="broken"))
             assert reply.status == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def test_runs_at_the_same_time_and_their_batches_are_counted(tmp_path: Path) -> None:
+    """As many batches as the tuned plan has going on at once: what they take was announced."""
+    path = save_slow_model(tmp_path / "wide.onnx", layers=2)
+    plan = Plan(threads=1, instances=4, max_batch_size=16)
+    source = ModelSource.read(path)
+    key = tuned_key(source.sha256, processor_count())
+    Tuned(key, dict.fromkeys(("throughput", "latency"), plan)).write(tuned_path(path))
+    flags = ("--models", str(tmp_path), "--memory-budget", "1GiB", "--tuned", "throughput")
+    rows = np.zeros((plan.instances * plan.max_batch_size, 1, 32, 32), np.float32)
+    with (
+        running_server(*flags) as server,
+        grpc.insecure_channel(server.address) as channel,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        before = server.metric("process_resident_memory_bytes")
+        infer = inference_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer
+        requests = [raw_request("wide", input=("FP32", rows))] * 4
+        assert len(list(threads.map(infer, requests))) == 4
+        taken = server.metric("process_resident_memory_bytes") - before
+        counted = server.metric('convlens_resident_bytes{model="wide",version="1"}')
+    assert counted == session_bytes(path, plan)
+    # The runtime asks for memory in powers of two: up to 1.8 times the activations of this graph.
+    assert 0.6 * counted < taken < 2 * counted
+    assert taken > 2 * session_bytes(path, replace(plan, instances=1))

@@ -17,7 +17,7 @@ from convlens.server.providers import (
     choose_provider,
     open_session,
 )
-from convlens.server.providers.cache import cache_folder, cached_file
+from convlens.server.providers.cache import cache_folder, cached_folder
 from convlens.server.providers.nvidia import cuda_options
 from tests.server.graphs import save_two_inputs
 from tests.support import BUNDLED, DIGITS, running_server, save_slow_model
@@ -119,6 +119,8 @@ def test_what_is_kept_of_a_large_model_computes_the_same(tmp_path: Path) -> None
         kept = open_session(source, Plan(), machine).run(None, picture)[0]
         np.testing.assert_array_equal(kept, expected)
     (file,) = (tmp_path / "cache").rglob("*.onnx")
+    weights = file.with_name("weights.bin")
+    assert weights.stat().st_size > file.stat().st_size
     file.write_bytes(b"\x08\x08broken")
     repaired = open_session(source, Plan(), machine).run(None, picture)[0]
     np.testing.assert_array_equal(repaired, expected)
@@ -133,14 +135,25 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     assert "no cache in" in caplog.text
 
 
-def test_a_file_of_the_cache_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
-    def fail(path: Path) -> None:
-        path.write_bytes(b"half")
+def test_files_of_the_cache_are_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        (folder / "model.onnx").write_bytes(b"half")
         raise OSError("the disk is full")
 
     with pytest.raises(OSError, match="full"):
-        cached_file(tmp_path, "model.onnx", fail)
+        cached_folder(tmp_path, "optimised", fail)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_the_cache_that_another_process_made_meanwhile_are_taken(tmp_path: Path) -> None:
+    def make(folder: Path) -> None:
+        (tmp_path / "optimised").mkdir()
+        (tmp_path / "optimised" / "model.onnx").write_bytes(b"theirs")
+        (folder / "model.onnx").write_bytes(b"ours")
+
+    made = cached_folder(tmp_path, "optimised", make)
+    assert (made / "model.onnx").read_bytes() == b"theirs"
+    assert list(tmp_path.iterdir()) == [made]
 
 
 def test_a_gpu_rounds_nothing_and_measures_convolutions_unless_told_otherwise() -> None:

@@ -18,20 +18,35 @@ from tests.support import RunningServer, grey_png, running_server, save_brightne
 WHITE = grey_png(255)
 
 
-@pytest.fixture
-def models(tmp_path: Path) -> Path:
-    """A folder with one model that calls white pictures "bright"."""
-    folder = tmp_path / "models"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, RunningServer]]:
+    """A folder, and a server that follows it."""
+    folder = tmp_path_factory.mktemp("models")
     save_brightness_model(folder / "light.onnx")
+    with running_server("--models", str(folder), "--watch") as server:
+        yield folder, server
+
+
+@pytest.fixture
+def models(watched: tuple[Path, RunningServer]) -> Path:
+    """The folder, and nothing in it but one model that calls white pictures "bright"."""
+    folder, server = watched
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "light.onnx":
+            path.unlink()
+    _replace(folder / "light.onnx", "bright", "dark")
+    with Client(server.address, retries=0) as client:
+        _wait(lambda: list(_summaries(client)) == [("light", "1")], "the others' removal")
+        _wait(lambda: _label(client) == "bright", "the first model")
     return folder
 
 
 @pytest.fixture
-def server(models: Path) -> Iterator[RunningServer]:
-    """A server that follows the folder."""
-    with running_server("--models", str(models), "--watch") as server:
-        yield server
+def server(watched: tuple[Path, RunningServer], models: Path) -> RunningServer:  # noqa: ARG001
+    """The server, once it has noticed."""
+    return watched[1]
 
 
 def _replace(path: Path, *labels: str) -> None:
@@ -45,7 +60,7 @@ def _wait(holds: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < deadline, f"it never came: {what}"
-        time.sleep(0.02)
+        time.sleep(0.01)
 
 
 def _label(client: Client, model: str = "", version: str = "") -> str:
@@ -156,25 +171,27 @@ async def test_no_call_is_lost_while_a_model_is_replaced_again_and_again(
     assert in_order == ["bright", *labels]
 
 
-def test_without_watch_nothing_changes_until_asked(models: Path) -> None:
+def test_without_watch_nothing_changes_until_asked(tmp_path: Path) -> None:
+    save_brightness_model(tmp_path / "light.onnx")
     with (
-        running_server("--models", str(models)) as server,
+        running_server("--models", str(tmp_path)) as server,
         Client(server.address, retries=0) as client,
     ):
-        save_brightness_model(models / "second.onnx")
-        _replace(models / "light.onnx", "day", "night")
+        save_brightness_model(tmp_path / "second.onnx")
+        _replace(tmp_path / "light.onnx", "day", "night")
         time.sleep(1.0)  # longer than a watcher would take
         assert _label(client) == "bright"
         assert len(_summaries(client)) == 1
 
 
-def test_an_alias_stands_for_a_model_or_one_of_its_versions(models: Path) -> None:
-    folder = models / "light" / "2"
+def test_an_alias_stands_for_a_model_or_one_of_its_versions(tmp_path: Path) -> None:
+    save_brightness_model(tmp_path / "light.onnx")
+    folder = tmp_path / "light" / "2"
     folder.mkdir(parents=True)
     save_brightness_model(folder / "model.onnx", labels=["two", "dark"])
     aliases = ("--alias", "stable=light@1", "--alias", "newest=light")
     with (
-        running_server("--models", str(models), *aliases) as server,
+        running_server("--models", str(tmp_path), *aliases) as server,
         Client(server.address, retries=0) as client,
     ):
         assert _label(client, "stable") == "bright"

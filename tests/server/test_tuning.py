@@ -11,7 +11,7 @@ import pytest
 from convlens.client import Client
 from convlens.server.agreement import Agreement, compare
 from convlens.server.findings import Tuning
-from convlens.server.plan import Machine, Plan
+from convlens.server.plan import Machine, Plan, default_plan
 from convlens.server.providers import ModelSource
 from convlens.server.tuned_file import Planner, Tuned, tuned_key, tuned_path
 from convlens.server.tuning import Tuner
@@ -46,8 +46,13 @@ def test_every_row_gives_fp32s_answers_and_the_best_are_written(
 ) -> None:
     assert tuning.trial.startswith("20 pictures of ")
     ways = {(row.plan.instances, row.plan.threads) for row in tuning.rows}
-    assert (1, 2) in ways
+    assert (2, 1) in ways
     assert ways <= {(1, 2), (2, 1)}
+    assert all(
+        row.plan.elastic == (row.plan.instances == 2)
+        for row in tuning.rows
+        if row.plan.provider == "cpu"
+    )
     assert all(row.agreement.holds(random_weights=False) for row in tuning.rows)
     assert tuning.peaks["fp32"] > 1e8
     tuned = Tuned.read(tuned_path(lenet5))
@@ -109,7 +114,7 @@ def test_each_of_several_workers_takes_its_share_of_a_plan_for_the_whole_machine
     key = tuned_key(source.sha256, 8)
     Tuned(key, {"throughput": plan, "latency": plan}).write(tuned_path(model))
     worker = Planner(Plan(threads=2), "throughput", any_provider=True, processors=2, shared=True)
-    assert worker.choose(source) == Plan(threads=2, instances=1, max_batch_size=3)
+    assert worker.choose(source) == default_plan("cpu", "fp32", 2, 3)
     assert "was tuned on 8 processors; here are 2" in caplog.text
     Tuned({**key, "processors": 2}, {"throughput": plan, "latency": plan}).write(tuned_path(model))
     assert worker.choose(source) == plan
