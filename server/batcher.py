@@ -14,8 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,12 +27,13 @@ Array = np.ndarray[Any, np.dtype[Any]]
 # A run shorter than this is done on the event loop, which costs it less than two changes of thread
 # and bounds what others wait for it.
 INLINE_SECONDS = 0.0005
+# What is known of the shortest runs grows by this with each run, so that a slowdown is noticed.
+RECOVERY = 1.05
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Inferred:
+class Inferred(NamedTuple):
     """What one request got out of its batch.
 
     Attributes:
@@ -49,8 +49,7 @@ class Inferred:
     batch_size: int
 
 
-@dataclass(frozen=True)
-class _Waiting:
+class _Waiting(NamedTuple):
     inputs: tuple[Array, ...]
     rows: int
     row_shapes: tuple[tuple[int, ...], ...]
@@ -60,8 +59,7 @@ class _Waiting:
     answer: "asyncio.Future[Inferred]"
 
 
-@dataclass(frozen=True)
-class _Ran:
+class _Ran(NamedTuple):
     outputs: list[tuple[Array, ...]]  # of each request
     start: float
     seconds: float
@@ -96,6 +94,9 @@ class Batcher:
         self._max_delay_seconds = max_delay_seconds
         self._last_run = -math.inf
         self._short_shapes: tuple[tuple[int, ...], ...] | None = None  # of the last run, if short
+        # What the shortest of the latest runs took, relative to what was predicted of them: in a
+        # thread most of them wait for the interpreter's lock too.
+        self._undisturbed = 1.0
         self._waiting: deque[_Waiting] = deque()
         self._rows_waiting = 0
         self._arrived = asyncio.Event()
@@ -181,6 +182,9 @@ class Batcher:
 
     def _put_in_line(self, waiting: _Waiting) -> None:
         """At the end, but before what is less urgent."""
+        if not self._waiting or self._waiting[-1].priority <= waiting.priority:
+            self._waiting.append(waiting)
+            return
         position = len(self._waiting)
         while position and self._waiting[position - 1].priority > waiting.priority:
             position -= 1
@@ -247,13 +251,22 @@ class Batcher:
                     await self._answer([waiting])
             return
         self._last_run = ran.start + ran.seconds
-        self._short_shapes = batch[0].row_shapes if ran.seconds < INLINE_SECONDS else None
-        self._batch_time.learn(batch_size, ran.seconds)
+        self._learn(batch_size, batch[0].row_shapes, ran.seconds)
         self._on_batch(batch_size, ran.seconds)
         for waiting, own in zip(batch, ran.outputs, strict=True):
             if not waiting.answer.done():
                 queue_seconds = ran.start - waiting.submitted
                 waiting.answer.set_result(Inferred(own, queue_seconds, ran.seconds, batch_size))
+
+    def _learn(
+        self, batch_size: int, row_shapes: tuple[tuple[int, ...], ...], seconds: float
+    ) -> None:
+        expected = self._batch_time.predict(batch_size)
+        off = seconds / expected if expected else 1.0
+        self._undisturbed = min(off, RECOVERY * self._undisturbed, 1.0)
+        short = min(seconds, self._undisturbed * expected) < INLINE_SECONDS
+        self._short_shapes = row_shapes if short else None
+        self._batch_time.learn(batch_size, seconds)
 
     def _will_be_short(self, batch: list[_Waiting], batch_size: int) -> bool:
         """Whether a run may go on the event loop: one of the same shapes has just been short.
@@ -261,7 +274,8 @@ class Batcher:
         The predicted time knows of rows alone, and a model's rows may be of any size.
         """
         same = self._short_shapes == batch[0].row_shapes
-        return same and 0.0 < self._batch_time.predict(batch_size) < INLINE_SECONDS
+        expected = self._undisturbed * self._batch_time.predict(batch_size)
+        return same and 0.0 < expected < INLINE_SECONDS
 
     def _run_batch(self, batch: list[_Waiting]) -> _Ran:
         """Runs in one of the batcher's threads, or on the event loop where it is short."""

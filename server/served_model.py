@@ -2,10 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -54,8 +52,7 @@ class Witness(Protocol):
         """Take note of a question that was answered."""
 
 
-@dataclass(frozen=True)
-class Classification:
+class Classification(NamedTuple):
     """The answer to one picture."""
 
     predictions: tuple[Prediction, ...]
@@ -63,8 +60,7 @@ class Classification:
     timing: Timing
 
 
-@dataclass(frozen=True)
-class _Prepared:
+class _Prepared(NamedTuple):
     """What goes to the batcher, and the time that it took to get there."""
 
     inputs: tuple[Array, ...]
@@ -118,6 +114,7 @@ class ServedModel:
             max_delay_seconds=self.max_delay_seconds,
             instances=model.plan.instances,
         )
+        self._admission = Admission(model.name, settings.queue_size, clients)
         self._metrics = metrics.add_model(
             model.name,
             model.version,
@@ -126,9 +123,7 @@ class ServedModel:
             sha256=model.sha256,
             load_seconds=model.load_seconds,
             queue_length=lambda: len(self._batcher),
-        )
-        self._admission = Admission(
-            model.name, settings.queue_size, clients, self._metrics.in_flight
+            in_flight=lambda: self.in_flight,
         )
 
     async def classify(
@@ -153,7 +148,8 @@ class ServedModel:
         def encode(outputs: tuple[Array, ...]) -> tuple[Prediction, ...]:
             return top_k(outputs[0][0], self.model.card, k)
 
-        with self._counted():
+        start = time.monotonic()
+        try:
             decoder = self._picture_decoder()
             async with self._admission.admitted(1, deadline, wait_for_place=wait_for_place):
                 arrived = time.monotonic()
@@ -161,6 +157,9 @@ class ServedModel:
                 predictions, timing = await self._run(
                     image, self._prepared(decoded, arrived), deadline, encode
                 )
+        except BaseException as error:
+            self._not_answered(error, start)
+            raise
         self._metrics.confidence.observe(predictions[0].probability)
         return Classification(predictions, self.model, timing)
 
@@ -188,7 +187,8 @@ class ServedModel:
             ModelRetiredError: the model was closed while the request waited for its places.
             DeadlineExceededError: the deadline passed before the work began, or cannot be met.
         """
-        with self._counted():
+        start = time.monotonic()
+        try:
             pictures = self._pictures(tensors)
             if pictures is None:
                 inputs, rows = self.model.signature.arrange(tensors)
@@ -200,6 +200,9 @@ class ServedModel:
                 arrived = time.monotonic()
                 decoded = await self._picture_decoder().decode_all(pictures, arrived, deadline)
                 return await self._run(tensors, self._prepared(decoded, arrived), deadline, encode)
+        except BaseException as error:
+            self._not_answered(error, start)
+            raise
 
     async def repeat(
         self,
@@ -234,8 +237,12 @@ class ServedModel:
     def _pictures(self, tensors: Mapping[str, Tensor]) -> list[bytes] | None:
         """The pictures of a request; None where it brings the model's own inputs."""
         tensor = tensors.get(PICTURES)
-        own = {spec.name: spec.datatype for spec in self.model.signature.inputs}
-        if tensor is None or tensor.datatype != "BYTES" or own.get(PICTURES) == "BYTES":
+        if tensor is None or tensor.datatype != "BYTES":
+            return None
+        if any(
+            (spec.name, spec.datatype) == (PICTURES, "BYTES")
+            for spec in self.model.signature.inputs
+        ):
             return None
         self._picture_decoder()
         if len(tensors) != 1 or tensor.values.ndim != 1 or tensor.values.size == 0:
@@ -248,8 +255,7 @@ class ServedModel:
 
     def _prepared(self, decoded: Decoded, arrived: float) -> _Prepared:
         rows = len(decoded.tensor)
-        for _ in range(rows):
-            self._metrics.stages["decode"].observe(decoded.seconds / rows)
+        self._metrics.stages["decode"].observe(decoded.seconds / rows, rows)
         return _Prepared((decoded.tensor,), rows, arrived, decoded.wait_seconds, decoded.seconds)
 
     async def _run(
@@ -305,21 +311,14 @@ class ServedModel:
 
     def _observe(self, timing: Timing, rows: int) -> None:
         stages = self._metrics.stages
-        for _ in range(rows):
-            stages["queue"].observe(timing.queue_seconds)
-            stages["infer"].observe(timing.infer_seconds)
-            stages["encode"].observe(timing.encode_seconds)
-            stages["total"].observe(timing.total_seconds)
+        stages["queue"].observe(timing.queue_seconds, rows)
+        stages["infer"].observe(timing.infer_seconds, rows)
+        stages["encode"].observe(timing.encode_seconds, rows)
+        stages["total"].observe(timing.total_seconds, rows)
         self.statistics.answered(timing)
 
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _not_answered(self, error: BaseException, start: float) -> None:
         """Count what is not answered, by reason."""
-        start = time.monotonic()
-        try:
-            yield
-        except BaseException as error:
-            self.statistics.fail.add(time.monotonic() - start)
-            if type(error) in REJECTIONS:
-                self._metrics.rejected(REJECTIONS[type(error)])
-            raise
+        self.statistics.fail.add(time.monotonic() - start)
+        if type(error) in REJECTIONS:
+            self._metrics.rejected(REJECTIONS[type(error)])
