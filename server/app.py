@@ -1,6 +1,7 @@
 """One process that answers: its parts are started in order and stopped in reverse."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -99,6 +100,9 @@ class App:
         Raises:
             StartError: there is nothing to serve.
         """
+        # What the imports left stays for good: to look at it in each full collection of garbage
+        # would stop all answers for some 60 ms. Before the models are there, as these may go.
+        gc.freeze()
         await self.repository.start()
         await self._health.started()
         if self.settings.watch:
