@@ -233,9 +233,8 @@ class Batcher:
         """
         batch_size = sum(waiting.rows for waiting in batch)
         try:
-            if self._will_be_short(batch, batch_size):
+            if on_the_loop := self._will_be_short(batch, batch_size):
                 ran = self._run_batch(batch)
-                await asyncio.sleep(0)  # other requests have their turn between runs
             else:
                 loop = asyncio.get_running_loop()
                 ran = await loop.run_in_executor(self._threads, self._run_batch, batch)
@@ -250,6 +249,13 @@ class Batcher:
                 if not waiting.answer.done():
                     await self._answer([waiting])
             return
+        self._share_out(batch, ran)
+        if on_the_loop:
+            await asyncio.sleep(0)  # other requests have their turn between runs
+
+    def _share_out(self, batch: list[_Waiting], ran: _Ran) -> None:
+        """Learn from a run, and give each caller its rows."""
+        batch_size = sum(waiting.rows for waiting in batch)
         self._last_run = ran.start + ran.seconds
         self._learn(batch_size, batch[0].row_shapes, ran.seconds)
         self._on_batch(batch_size, ran.seconds)
