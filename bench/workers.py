@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -28,6 +29,7 @@ import numpy as np
 from convlens.proto import inference_pb2 as pb
 
 WORKERS = (1, 2)
+IDLE_SECONDS = 10.0
 SERVICE = "/inference.GRPCInferenceService"
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "workers.json"
@@ -96,6 +98,7 @@ def main() -> None:
         bodies = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         bare = stack.enter_context(_bare())
         servers = {workers: stack.enter_context(_convlens(workers)) for workers in WORKERS}
+        idle = {f"{workers} workers": idle_percent(server) for workers, server in servers.items()}
         cases = {"bare handler, one a call": (bare, ONE_A_CALL)} | {
             f"{workers} workers, {name}": (server, load)
             for name, load in LOADS.items()
@@ -113,6 +116,7 @@ def main() -> None:
         "machine": f"{platform.machine()}, {os.cpu_count()} processors, Python "
         f"{platform.python_version()}",
         "model": "lenet5, raw tensors",
+        "idle_percent_of_a_processor": idle,
         "rows": [
             {
                 "case": name,
@@ -126,6 +130,13 @@ def main() -> None:
     print(json.dumps(result, indent=2))
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def idle_percent(server: Server) -> float:
+    """What a server with a loaded model takes of a processor while nobody asks."""
+    seconds_before = server.read()[1]
+    time.sleep(IDLE_SECONDS)
+    return round(100 * (server.read()[1] - seconds_before) / IDLE_SECONDS, 2)
 
 
 def measure(server: Server, load: Load, bodies: Path) -> tuple[float, float]:

@@ -21,14 +21,9 @@ import numpy as np
 from convlens.server.batch_time import BatchTime
 from convlens.server.caller import CALLER, Priority
 from convlens.server.errors import DeadlineExceededError, ModelNotReadyError
+from convlens.server.short_runs import ShortRuns
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-# A run shorter than this is done on the event loop, which costs it less than two changes of thread
-# and bounds what others wait for it.
-INLINE_SECONDS = 0.0005
-# What is known of the shortest runs grows by this with each run, so that a slowdown is noticed.
-RECOVERY = 1.05
 
 logger = logging.getLogger(__name__)
 
@@ -93,10 +88,7 @@ class Batcher:
         self._batch_time = batch_time
         self._max_delay_seconds = max_delay_seconds
         self._last_run = -math.inf
-        self._short_shapes: tuple[tuple[int, ...], ...] | None = None  # of the last run, if short
-        # What the shortest of the latest runs took, relative to what was predicted of them: in a
-        # thread most of them wait for the interpreter's lock too.
-        self._undisturbed = 1.0
+        self._short_runs = ShortRuns()
         self._waiting: deque[_Waiting] = deque()
         self._rows_waiting = 0
         self._arrived = asyncio.Event()
@@ -233,13 +225,13 @@ class Batcher:
         """
         batch_size = sum(waiting.rows for waiting in batch)
         try:
-            if on_the_loop := self._will_be_short(batch, batch_size):
+            if on_the_loop := self._short_runs.admits(batch[0].row_shapes, batch_size):
                 ran = self._run_batch(batch)
             else:
                 loop = asyncio.get_running_loop()
                 ran = await loop.run_in_executor(self._threads, self._run_batch, batch)
         except Exception as error:  # noqa: BLE001 - it is the callers', and logged at the edge
-            self._short_shapes = None
+            self._short_runs.forget()
             if len(batch) == 1:
                 if not batch[0].answer.done():
                     batch[0].answer.set_exception(error)
@@ -249,39 +241,23 @@ class Batcher:
                 if not waiting.answer.done():
                     await self._answer([waiting])
             return
-        self._share_out(batch, ran)
+        self._share_out(batch, ran, on_the_loop=on_the_loop)
         if on_the_loop:
             await asyncio.sleep(0)  # other requests have their turn between runs
 
-    def _share_out(self, batch: list[_Waiting], ran: _Ran) -> None:
+    def _share_out(self, batch: list[_Waiting], ran: _Ran, *, on_the_loop: bool) -> None:
         """Learn from a run, and give each caller its rows."""
         batch_size = sum(waiting.rows for waiting in batch)
         self._last_run = ran.start + ran.seconds
-        self._learn(batch_size, batch[0].row_shapes, ran.seconds)
+        self._batch_time.learn(batch_size, ran.seconds)
+        self._short_runs.learn(
+            batch[0].row_shapes, batch_size, ran.seconds, on_the_loop=on_the_loop
+        )
         self._on_batch(batch_size, ran.seconds)
         for waiting, own in zip(batch, ran.outputs, strict=True):
             if not waiting.answer.done():
                 queue_seconds = ran.start - waiting.submitted
                 waiting.answer.set_result(Inferred(own, queue_seconds, ran.seconds, batch_size))
-
-    def _learn(
-        self, batch_size: int, row_shapes: tuple[tuple[int, ...], ...], seconds: float
-    ) -> None:
-        expected = self._batch_time.predict(batch_size)
-        off = seconds / expected if expected else 1.0
-        self._undisturbed = min(off, RECOVERY * self._undisturbed, 1.0)
-        short = min(seconds, self._undisturbed * expected) < INLINE_SECONDS
-        self._short_shapes = row_shapes if short else None
-        self._batch_time.learn(batch_size, seconds)
-
-    def _will_be_short(self, batch: list[_Waiting], batch_size: int) -> bool:
-        """Whether a run may go on the event loop: one of the same shapes has just been short.
-
-        The predicted time knows of rows alone, and a model's rows may be of any size.
-        """
-        same = self._short_shapes == batch[0].row_shapes
-        expected = self._undisturbed * self._batch_time.predict(batch_size)
-        return same and 0.0 < expected < INLINE_SECONDS
 
     def _run_batch(self, batch: list[_Waiting]) -> _Ran:
         """Runs in one of the batcher's threads, or on the event loop where it is short."""
