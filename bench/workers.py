@@ -1,12 +1,14 @@
-"""Answers a second of one process and of two, with LeNet-5 and raw tensors, under h2load.
+"""Answers a second of LeNet-5 with raw tensors, where Python is the cost, under h2load.
 
-Both servers run all the time; rounds alternate between them, in one run on one machine, and medians
-are reported. h2load runs on the same processors, and its cost is included. Needs Debian's
-`nghttp2-client`.
+One process and two, one tensor a call, several in a message, and streams of both; beside them a
+bare handler, which is what gRPC alone costs. All servers run all the time; rounds alternate between
+them, in one run on one machine, and medians are reported. h2load runs on the same processors, and
+its cost is included in the rates. Needs Debian's `nghttp2-client`.
 
-    python bench/workers.py
+    python bench/workers.py [--rounds 7]
 """
 
+import argparse
 import json
 import os
 import platform
@@ -15,9 +17,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,80 +28,132 @@ import numpy as np
 
 from convlens.proto import inference_pb2 as pb
 
-ROUNDS = 7
-REQUESTS_A_ROUND = 10_000
-CONNECTIONS = 16
-STREAMS_A_CONNECTION = 8
 WORKERS = (1, 2)
-METHOD = "/inference.GRPCInferenceService/ModelInfer"
-RESULTS = Path(__file__).parent / "results" / "workers.json"
+IDLE_SECONDS = 10.0
+SERVICE = "/inference.GRPCInferenceService"
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "workers.json"
+
+
+@dataclass(frozen=True)
+class Load:
+    """What h2load sends.
+
+    Attributes:
+        method: of the service.
+        rows: of one message: tensors that are one request.
+        messages: of one call.
+        calls: in a round.
+        connections: of the client.
+        streams: on each connection at the same time.
+    """
+
+    method: str
+    rows: int
+    messages: int
+    calls: int
+    connections: int
+    streams: int
+
+    @property
+    def answers(self) -> int:
+        """That a round must bring."""
+        return self.calls * self.messages * self.rows
+
+
+ONE_A_CALL = Load("ModelInfer", 1, 1, 6000, 16, 8)
+LOADS = {
+    "one a call": ONE_A_CALL,
+    "64 in a message": Load("ModelInfer", 64, 1, 600, 4, 1),
+    "a stream of messages of one": Load("ModelStreamInfer", 1, 256, 32, 4, 1),
+    "a stream of messages of 64": Load("ModelStreamInfer", 64, 16, 40, 4, 1),
+}
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: its gRPC address, and its /metrics."""
+    """A running server: its gRPC address, its /metrics, and what counts its answers there."""
 
     address: str
     metrics_url: str
+    answers: str
 
     def read(self) -> tuple[float, float]:
-        """How many calls of ModelInfer ended with OK so far, and the processor's seconds."""
+        """How many answers were given so far, and the processor's seconds."""
         with urllib.request.urlopen(self.metrics_url) as page:
             lines = page.read().decode().splitlines()
 
         def value(series: str) -> float:
             return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(series))
 
-        return (
-            value('grpc_server_handled_total{grpc_code="OK",grpc_method="ModelInfer"'),
-            value("process_cpu_seconds_total"),
-        )
+        return value(self.answers), value("process_cpu_seconds_total")
 
 
 def main() -> None:
     """Measure, print and write the rates."""
-    rates: dict[int, list[tuple[float, float]]] = {workers: [] for workers in WORKERS}
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    rounds = parser.parse_args().rounds
     with ExitStack() as stack:
-        body = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "request"
-        body.write_bytes(_framed(_request()))
-        servers = {workers: stack.enter_context(_server(workers)) for workers in WORKERS}
-        for number in range(ROUNDS + 1):
-            for workers, server in servers.items():
-                row = measure(server, body)
+        bodies = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        bare = stack.enter_context(_bare())
+        servers = {workers: stack.enter_context(_convlens(workers)) for workers in WORKERS}
+        idle = {f"{workers} workers": idle_percent(server) for workers, server in servers.items()}
+        cases = {"bare handler, one a call": (bare, ONE_A_CALL)} | {
+            f"{workers} workers, {name}": (server, load)
+            for name, load in LOADS.items()
+            for workers, server in servers.items()
+        }
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
+        for number in range(rounds + 1):
+            for name, (server, load) in cases.items():
+                row = measure(server, load, bodies)
                 if number > 0:  # the first round warms up
-                    rates[workers].append(row)
-            print(f"round {number} of {ROUNDS}", file=sys.stderr)
-    medians = {n: statistics.median(rate for rate, _ in rates[n]) for n in WORKERS}
-    costs = {n: statistics.median(cost for _, cost in rates[n]) for n in WORKERS}
+                    found[name].append(row)
+            print(f"round {number} of {rounds}", file=sys.stderr)
     result = {
-        "command": "python bench/workers.py",
+        "command": f"python bench/workers.py --rounds {rounds}",
         "machine": f"{platform.machine()}, {os.cpu_count()} processors, Python "
         f"{platform.python_version()}",
-        "model": "lenet5, one raw tensor a call",
-        "connections": CONNECTIONS,
-        "calls_in_flight": CONNECTIONS * STREAMS_A_CONNECTION,
-        **{f"answers_a_second_workers_{n}": round(medians[n]) for n in WORKERS},
-        "ratio": round(medians[2] / medians[1], 2),
-        **{f"server_processor_us_an_answer_workers_{n}": round(costs[n], 1) for n in WORKERS},
+        "model": "lenet5, raw tensors",
+        "idle_percent_of_a_processor": idle,
+        "rows": [
+            {
+                "case": name,
+                "answers_a_second": round(statistics.median(rate for rate, _ in rows)),
+                "best_round": round(max(rate for rate, _ in rows)),
+                "server_processor_us_an_answer": round(statistics.median(us for _, us in rows), 1),
+            }
+            for name, rows in found.items()
+        ],
     }
     print(json.dumps(result, indent=2))
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")
 
 
-def measure(server: Server, body: Path) -> tuple[float, float]:
+def idle_percent(server: Server) -> float:
+    """What a server with a loaded model takes of a processor while nobody asks."""
+    seconds_before = server.read()[1]
+    time.sleep(IDLE_SECONDS)
+    return round(100 * (server.read()[1] - seconds_before) / IDLE_SECONDS, 2)
+
+
+def measure(server: Server, load: Load, bodies: Path) -> tuple[float, float]:
     """Answers a second, and the server's processor microseconds an answer, of one round of h2load.
 
-    Every call must have been answered with OK.
+    Every tensor must have been answered.
     """
+    body = bodies / f"{load.rows}x{load.messages}"
+    body.write_bytes(_message(load.rows) * load.messages)
     answered_before, seconds_before = server.read()
     said = subprocess.run(
         [
             "h2load",
-            *("-n", str(REQUESTS_A_ROUND), "-t", "1"),
-            *("-c", str(CONNECTIONS), "-m", str(STREAMS_A_CONNECTION)),
+            *("-n", str(load.calls), "-t", "1"),
+            *("-c", str(load.connections), "-m", str(load.streams)),
             *("-H", "content-type: application/grpc", "-H", "te: trailers"),
-            *("-d", str(body), f"http://{server.address}{METHOD}"),
+            *("-d", str(body), f"http://{server.address}{SERVICE}/{load.method}"),
         ],
         capture_output=True,
         text=True,
@@ -106,38 +161,46 @@ def measure(server: Server, body: Path) -> tuple[float, float]:
     ).stdout
     answered, seconds = server.read()
     answered -= answered_before
-    if answered != REQUESTS_A_ROUND:
-        raise SystemExit(f"{answered:g} of {REQUESTS_A_ROUND} calls were answered:\n{said}")
+    if answered != load.answers:
+        raise SystemExit(f"{answered:g} of {load.answers} tensors were answered:\n{said}")
     found = re.search(r"finished in .*?, ([0-9.]+) req/s", said)
     assert found, said
-    return float(found.group(1)), (seconds - seconds_before) * 1e6 / answered
+    rate = float(found.group(1)) * load.messages * load.rows
+    return rate, (seconds - seconds_before) * 1e6 / answered
 
 
-def _request() -> bytes:
+def _message(rows: int) -> bytes:
+    """A request as gRPC sends it: not compressed, its length, itself."""
     request = pb.ModelInferRequest(model_name="lenet5")
-    request.inputs.add(name="input", datatype="FP32", shape=[1, 1, 32, 32])
-    request.raw_input_contents.append(np.zeros((1, 1, 32, 32), np.float32).tobytes())
-    return request.SerializeToString()
-
-
-def _framed(message: bytes) -> bytes:
-    """As gRPC sends it: not compressed, its length, itself."""
+    request.inputs.add(name="input", datatype="FP32", shape=[rows, 1, 32, 32])
+    request.raw_input_contents.append(np.zeros((rows, 1, 32, 32), np.float32).tobytes())
+    message = request.SerializeToString()
     return b"\0" + len(message).to_bytes(4, "big") + message
 
 
+def _convlens(workers: int) -> AbstractContextManager[Server]:
+    return _server(
+        [
+            *("-m", "convlens.cli", "serve", "--port", "0", "--metrics-port", "0"),
+            *("--workers", str(workers)),
+        ],
+        'convlens_stage_seconds_count{model="lenet5",stage="total"',
+    )
+
+
+def _bare() -> AbstractContextManager[Server]:
+    return _server([str(HERE / "bare.py")], "bare_answers_total")
+
+
 @contextmanager
-def _server(workers: int) -> Iterator[Server]:
-    flags = ("--port", "0", "--metrics-port", "0", "--workers", str(workers))
+def _server(arguments: list[str], answers: str) -> Iterator[Server]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "convlens.cli", "serve", *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
+        [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     assert process.stdout is not None
     try:
         words = process.stdout.readline().split()
-        yield Server(words[words.index("on") + 1].rstrip(","), words[-1])
+        yield Server(words[words.index("on") + 1].rstrip(","), words[-1], answers)
     finally:
         process.terminate()
         process.wait()

@@ -2,12 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 
-from prometheus_client import Gauge
-
-from convlens.server.caller import CALLER
+from convlens.server.caller import CALLER, Priority
 from convlens.server.clients import Clients
 from convlens.server.errors import (
     DeadlineExceededError,
@@ -26,14 +23,12 @@ class Admission:
         model: its name, for messages.
         places: how many rows may be in flight.
         clients: what each client may have in flight; shared by all models.
-        gauge: shows what is in flight.
     """
 
-    def __init__(self, model: str, places: int, clients: Clients, gauge: Gauge) -> None:
+    def __init__(self, model: str, places: int, clients: Clients) -> None:
         self._model = model
         self._places = Places(places)
         self._clients = clients
-        self._gauge = gauge
         self._pace = Pace()
         self._closing = False
 
@@ -47,10 +42,7 @@ class Admission:
         """Whether more than half of the places are taken."""
         return 2 * self._places.taken > self._places.total
 
-    @asynccontextmanager
-    async def admitted(
-        self, rows: int, deadline: float, *, wait_for_place: bool
-    ) -> AsyncIterator[None]:
+    def admitted(self, rows: int, deadline: float, *, wait_for_place: bool) -> "_Stay":
         """Hold as many places as there are rows while they are answered.
 
         Args:
@@ -58,28 +50,13 @@ class Admission:
             deadline: as of `time.monotonic`; infinite for none.
             wait_for_place: whether to wait where there are too few, rather than be refused.
 
-        Raises:
+        Raises, when it is entered:
             DeadlineExceededError: the answer would most likely be late, as the last ones tell.
             InvalidRequestError: there are never so many places.
             OverloadedError: too much is in flight, for the model or for the client.
             ModelRetiredError: the model was closed while the request waited.
         """
-        await self._enter(rows, deadline, wait_for_place=wait_for_place)
-        priority = CALLER.get().priority
-        start, before = time.monotonic(), self._places.taken_before(priority)
-        self._gauge.inc(rows)
-        try:
-            if self._closing:
-                raise ModelRetiredError(f"model {self._model!r} is being unloaded")
-            yield
-            self._pace.learn(before, time.monotonic() - start)
-        except (asyncio.CancelledError, DeadlineExceededError):
-            self._pace.learn_at_least(before, time.monotonic() - start)
-            raise
-        finally:
-            self._gauge.dec(rows)
-            self._places.give_back(rows, priority)
-            self._clients.give_back(rows)
+        return _Stay(self, rows, deadline, wait_for_place=wait_for_place)
 
     async def close(self) -> None:
         """Let nothing in any more, and wait until what is in has been answered."""
@@ -87,8 +64,10 @@ class Admission:
         await self._places.take(self._places.total)
         self._places.give_back(self._places.total)
 
-    async def _enter(self, rows: int, deadline: float, *, wait_for_place: bool) -> None:
-        priority = CALLER.get().priority
+    async def enter(
+        self, rows: int, deadline: float, priority: Priority, *, wait_for_place: bool
+    ) -> int:
+        """Take the places, see `admitted`; returns how many rows are in flight up to these."""
         before = self._places.taken_before(priority)
         seconds = self._pace.predict(before + rows) if before else 0.0
         if time.monotonic() + seconds > deadline:
@@ -114,3 +93,52 @@ class Admission:
         except BaseException:
             self._clients.give_back(rows)
             raise
+        if self._closing:
+            self.leave(rows, priority)
+            raise ModelRetiredError(f"model {self._model!r} is being unloaded")
+        return self._places.taken_before(priority)
+
+    def leave(self, rows: int, priority: Priority) -> None:
+        """Give the places back."""
+        self._places.give_back(rows, priority)
+        self._clients.give_back(rows)
+
+    def learn(self, before: int, seconds: float, error: BaseException | None) -> None:
+        """Note how long a request took, or for how long it was waited for in vain."""
+        if error is None:
+            self._pace.learn(before, seconds)
+        elif isinstance(error, asyncio.CancelledError | DeadlineExceededError):
+            self._pace.learn_at_least(before, seconds)
+
+
+class _Stay:
+    """One request's time behind the door."""
+
+    __slots__ = (
+        *("_admission", "_before", "_deadline", "_priority", "_rows", "_start"),
+        "_wait_for_place",
+    )
+
+    def __init__(
+        self, admission: Admission, rows: int, deadline: float, *, wait_for_place: bool
+    ) -> None:
+        self._admission = admission
+        self._rows = rows
+        self._deadline = deadline
+        self._wait_for_place = wait_for_place
+        self._priority = CALLER.get().priority
+
+    async def __aenter__(self) -> None:
+        self._before = await self._admission.enter(
+            self._rows, self._deadline, self._priority, wait_for_place=self._wait_for_place
+        )
+        self._start = time.monotonic()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._admission.learn(self._before, time.monotonic() - self._start, error)
+        self._admission.leave(self._rows, self._priority)

@@ -3,11 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from typing import Any
 
 import grpc
 import prometheus_client
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from PIL import Image
 
 from convlens.proto import (
@@ -19,10 +20,10 @@ from convlens.proto import (
 from convlens.server.access import Tokens
 from convlens.server.administration import Administration
 from convlens.server.classifier import ClassifierServicer
+from convlens.server.edge import Edge
 from convlens.server.health import Health
 from convlens.server.http import HttpPort, Probes
 from convlens.server.inference_service import InferenceServicer
-from convlens.server.interceptor import Edge
 from convlens.server.judge import Jury
 from convlens.server.memory import keep_imports
 from convlens.server.metrics import Metrics
@@ -76,8 +77,8 @@ class App:
         self.repository = Repository(
             settings, provider, self.metrics, self._health.model_changed, jury
         )
-        self._server = _make_server(settings, self._edge())
-        self._add_services(administration or self.repository)
+        self._server = _make_server(settings)
+        self._server.add_generic_rpc_handlers((self._edge(administration or self.repository),))
         self._background = [asyncio.create_task(_beat(self.probes))]
 
     async def __aenter__(self) -> "App":
@@ -142,17 +143,17 @@ class App:
             ),
         )
 
-    def _edge(self) -> Edge:
+    def _edge(self, administration: Administration) -> Edge:
+        """All services, behind what is the same for all of them."""
         tokens = Tokens(self.settings.tokens) if self.settings.tokens else None
-        return Edge(
+        edge = Edge(
             self.metrics,
             tokens,
             self.settings.access_log,
             clients_apart=bool(self.settings.max_in_flight_per_client),
         )
-
-    def _add_services(self, administration: Administration) -> None:
-        window, server = self.settings.stream_window, self._server
+        window = self.settings.stream_window
+        server: Any = edge  # as far as generated code asks
         classifier_pb2_grpc.add_ClassifierServicer_to_server(
             ClassifierServicer(self.repository, window), server
         )
@@ -160,7 +161,10 @@ class App:
             InferenceServicer(self.repository, administration, self.probes, window), server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
-        reflection.enable_server_reflection(SERVICES, server)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
+            reflection.aio.ReflectionServicer(SERVICES), server
+        )
+        return edge
 
 
 def run(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
@@ -203,9 +207,8 @@ async def _serve(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
             await app.drain(stop)
 
 
-def _make_server(settings: Settings, edge: Edge) -> grpc.aio.Server:
+def _make_server(settings: Settings) -> grpc.aio.Server:
     return grpc.aio.server(
-        interceptors=[edge],
         options=[
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             # Up to the first, gRPC refuses at random; it refuses all beyond the second.

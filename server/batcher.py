@@ -14,8 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,18 +22,14 @@ from convlens.server.background import yield_to_the_event_loop
 from convlens.server.batch_time import BatchTime
 from convlens.server.caller import CALLER, Priority
 from convlens.server.errors import DeadlineExceededError, ModelNotReadyError
+from convlens.server.short_runs import ShortRuns
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-# A run shorter than this is done on the event loop, which costs it less than two changes of thread
-# and bounds what others wait for it.
-INLINE_SECONDS = 0.0005
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Inferred:
+class Inferred(NamedTuple):
     """What one request got out of its batch.
 
     Attributes:
@@ -50,8 +45,7 @@ class Inferred:
     batch_size: int
 
 
-@dataclass(frozen=True)
-class _Waiting:
+class _Waiting(NamedTuple):
     inputs: tuple[Array, ...]
     rows: int
     row_shapes: tuple[tuple[int, ...], ...]
@@ -61,8 +55,7 @@ class _Waiting:
     answer: "asyncio.Future[Inferred]"
 
 
-@dataclass(frozen=True)
-class _Ran:
+class _Ran(NamedTuple):
     outputs: list[tuple[Array, ...]]  # of each request
     start: float
     seconds: float
@@ -96,7 +89,7 @@ class Batcher:
         self._batch_time = batch_time
         self._max_delay_seconds = max_delay_seconds
         self._last_run = -math.inf
-        self._short_shapes: tuple[tuple[int, ...], ...] | None = None  # of the last run, if short
+        self._short_runs = ShortRuns()
         self._waiting: deque[_Waiting] = deque()
         self._rows_waiting = 0
         self._arrived = asyncio.Event()
@@ -182,6 +175,9 @@ class Batcher:
 
     def _put_in_line(self, waiting: _Waiting) -> None:
         """At the end, but before what is less urgent."""
+        if not self._waiting or self._waiting[-1].priority <= waiting.priority:
+            self._waiting.append(waiting)
+            return
         position = len(self._waiting)
         while position and self._waiting[position - 1].priority > waiting.priority:
             position -= 1
@@ -237,14 +233,13 @@ class Batcher:
         """
         batch_size = sum(waiting.rows for waiting in batch)
         try:
-            if self._will_be_short(batch, batch_size):
+            if on_the_loop := self._short_runs.admits(batch[0].row_shapes, batch_size):
                 ran = self._run_batch(batch)
-                await asyncio.sleep(0)  # other requests have their turn between runs
             else:
                 loop = asyncio.get_running_loop()
                 ran = await loop.run_in_executor(self._threads, self._run_batch, batch)
         except Exception as error:  # noqa: BLE001 - it is the callers', and logged at the edge
-            self._short_shapes = None
+            self._short_runs.forget()
             if len(batch) == 1:
                 if not batch[0].answer.done():
                     batch[0].answer.set_exception(error)
@@ -254,22 +249,23 @@ class Batcher:
                 if not waiting.answer.done():
                     await self._answer([waiting])
             return
+        self._share_out(batch, ran, on_the_loop=on_the_loop)
+        if on_the_loop:
+            await asyncio.sleep(0)  # other requests have their turn between runs
+
+    def _share_out(self, batch: list[_Waiting], ran: _Ran, *, on_the_loop: bool) -> None:
+        """Learn from a run, and give each caller its rows."""
+        batch_size = sum(waiting.rows for waiting in batch)
         self._last_run = ran.start + ran.seconds
-        self._short_shapes = batch[0].row_shapes if ran.seconds < INLINE_SECONDS else None
         self._batch_time.learn(batch_size, ran.seconds)
+        self._short_runs.learn(
+            batch[0].row_shapes, batch_size, ran.seconds, on_the_loop=on_the_loop
+        )
         self._on_batch(batch_size, ran.seconds)
         for waiting, own in zip(batch, ran.outputs, strict=True):
             if not waiting.answer.done():
                 queue_seconds = ran.start - waiting.submitted
                 waiting.answer.set_result(Inferred(own, queue_seconds, ran.seconds, batch_size))
-
-    def _will_be_short(self, batch: list[_Waiting], batch_size: int) -> bool:
-        """Whether a run may go on the event loop: one of the same shapes has just been short.
-
-        The predicted time knows of rows alone, and a model's rows may be of any size.
-        """
-        same = self._short_shapes == batch[0].row_shapes
-        return same and 0.0 < self._batch_time.predict(batch_size) < INLINE_SECONDS
 
     def _run_batch(self, batch: list[_Waiting]) -> _Ran:
         """Runs in one of the batcher's threads, or on the event loop where it is short."""

@@ -43,22 +43,23 @@ def read_tensors(request: pb.ModelInferRequest) -> dict[str, Tensor]:
         InvalidTensorError: an input's contents do not fit its shape and datatype; raw and typed
             contents are mixed; or an input is there twice.
     """
-    raw = request.raw_input_contents
-    if raw and any(entry.HasField("contents") for entry in request.inputs):
+    raw, inputs = request.raw_input_contents, request.inputs
+    if raw and any(entry.HasField("contents") for entry in inputs):
         raise InvalidTensorError(
             "raw_input_contents and typed contents are mixed: all inputs need the same form"
         )
-    if raw and len(raw) != len(request.inputs):
+    if raw and len(raw) != len(inputs):
         raise InvalidTensorError(
-            f"raw_input_contents has {len(raw)} entries for {len(request.inputs)} inputs"
+            f"raw_input_contents has {len(raw)} entries for {len(inputs)} inputs"
         )
     tensors: dict[str, Tensor] = {}
-    for index, entry in enumerate(request.inputs):
-        if entry.name in tensors:
-            raise InvalidTensorError(f"input {entry.name!r} is there twice")
-        count = _element_count(entry)
+    for index, entry in enumerate(inputs):
+        name, datatype, shape = entry.name, entry.datatype, tuple(entry.shape)
+        if name in tensors:
+            raise InvalidTensorError(f"input {name!r} is there twice")
+        count = _element_count(entry, shape)
         elements = _raw_elements(entry, count, raw[index]) if raw else _typed(entry, count)
-        tensors[entry.name] = Tensor(entry.datatype, elements.reshape(tuple(entry.shape)))
+        tensors[name] = Tensor(datatype, elements.reshape(shape))
     return tensors
 
 
@@ -72,7 +73,7 @@ def write_raw(tensor: Tensor) -> bytes:
     )
 
 
-def _element_count(entry: InputTensor) -> int:
+def _element_count(entry: InputTensor, shape: tuple[int, ...]) -> int:
     if entry.datatype not in DTYPES:
         raise InvalidTensorError(
             f"input {entry.name!r} has datatype {entry.datatype!r}; there are {', '.join(DTYPES)}"
@@ -81,11 +82,11 @@ def _element_count(entry: InputTensor) -> int:
         raise InvalidTensorError(
             f"input {entry.name!r} is in shared memory; this server takes contents in the message"
         )
-    if any(length < 0 for length in entry.shape):
+    if min(shape, default=0) < 0:
         raise InvalidTensorError(
-            f"input {entry.name!r} has shape {list(entry.shape)}; no length may be negative"
+            f"input {entry.name!r} has shape {list(shape)}; no length may be negative"
         )
-    return math.prod(entry.shape)
+    return math.prod(shape)
 
 
 def _raw_elements(entry: InputTensor, count: int, data: bytes) -> Array:

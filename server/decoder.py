@@ -4,8 +4,8 @@ import asyncio
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,7 @@ SMALL_PIXELS = 64 * 64
 SMALL_BYTES = 4096
 
 
-@dataclass(frozen=True)
-class Decoded:
+class Decoded(NamedTuple):
     """Pictures as the model takes them.
 
     Attributes:

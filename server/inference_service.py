@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
+from typing import Any, NamedTuple
 
 from convlens.proto import inference_pb2 as pb
 from convlens.proto import inference_pb2_grpc as pb_grpc
@@ -34,18 +33,17 @@ EXTENSIONS = ("classification", "model_configuration", "statistics")
 Parameters = Mapping[str, pb.InferParameter]
 
 
-@dataclass(frozen=True)
-class _Output:
+class _Output(NamedTuple):
     """An output that a request asks for.
 
     Attributes:
-        index: in the graph's order.
+        position: in the graph's order.
         name: of the output.
         datatype: of the graph.
         classes: how many to name in place of the values; None for the values.
     """
 
-    index: int
+    position: int
     name: str
     datatype: str
     classes: int | None
@@ -219,9 +217,12 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
 
 
 def _requested_outputs(request: pb.ModelInferRequest, signature: Signature) -> list[_Output]:
-    specs = {spec.name: (index, spec.datatype) for index, spec in enumerate(signature.outputs)}
     if not request.outputs:
-        return [_Output(index, name, datatype, None) for name, (index, datatype) in specs.items()]
+        return [
+            _Output(position, spec.name, spec.datatype, None)
+            for position, spec in enumerate(signature.outputs)
+        ]
+    specs = {spec.name: (index, spec.datatype) for index, spec in enumerate(signature.outputs)}
     outputs = []
     for entry in request.outputs:
         if entry.name not in specs:
@@ -256,7 +257,7 @@ def _response(
         model_name=model.name, model_version=model.version, id=request.id
     )
     for output in outputs:
-        tensor = Tensor(output.datatype, arrays[output.index])
+        tensor = Tensor(output.datatype, arrays[output.position])
         if output.classes is not None:
             labels = model.card.labels or ()
             tensor = classification(output.name, tensor, labels, output.classes)

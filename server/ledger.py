@@ -2,10 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
-from prometheus_client import Gauge
+from collections.abc import Callable
 
 from convlens.server.errors import (
     ClientLimitError,
@@ -37,13 +34,19 @@ class Ledger:
         model: whose they are.
         metrics: of the server.
         queue_length: is asked at each scrape.
+        in_flight: likewise.
 
     Attributes:
         statistics: since the model was loaded.
     """
 
     def __init__(
-        self, model: Model, metrics: Metrics, *, queue_length: Callable[[], float]
+        self,
+        model: Model,
+        metrics: Metrics,
+        *,
+        queue_length: Callable[[], float],
+        in_flight: Callable[[], float],
     ) -> None:
         self.statistics = Statistics()
         self._metrics = metrics.add_model(
@@ -54,29 +57,18 @@ class Ledger:
             sha256=model.sha256,
             load_seconds=model.load_seconds,
             queue_length=queue_length,
+            in_flight=in_flight,
         )
 
-    @property
-    def in_flight(self) -> Gauge:
-        """The rows that were accepted and are not answered yet."""
-        return self._metrics.in_flight
-
-    @contextmanager
-    def failures_counted(self) -> Iterator[None]:
-        """Count what is not answered, by reason."""
-        start = time.monotonic()
-        try:
-            yield
-        except BaseException as error:
-            self.statistics.fail.add(time.monotonic() - start)
-            if type(error) in REJECTIONS:
-                self._metrics.rejected(REJECTIONS[type(error)])
-            raise
+    def not_answered(self, error: BaseException, start: float) -> None:
+        """Count a request that came in at `start`, as of `time.monotonic`, by its error."""
+        self.statistics.fail.add(time.monotonic() - start)
+        if type(error) in REJECTIONS:
+            self._metrics.rejected(REJECTIONS[type(error)])
 
     def decoded(self, seconds: float, rows: int) -> None:
         """Count pictures that became inputs in so much time together."""
-        for _ in range(rows):
-            self._metrics.stages["decode"].observe(seconds / rows)
+        self._metrics.stages["decode"].observe(seconds / rows, rows)
 
     def ran(self, batch_size: int, seconds: float) -> None:
         """Count a run."""
@@ -86,11 +78,10 @@ class Ledger:
     def answered(self, timing: Timing, rows: int) -> None:
         """Count a request that was answered."""
         stages = self._metrics.stages
-        for _ in range(rows):
-            stages["queue"].observe(timing.queue_seconds)
-            stages["infer"].observe(timing.infer_seconds)
-            stages["encode"].observe(timing.encode_seconds)
-            stages["total"].observe(timing.total_seconds)
+        stages["queue"].observe(timing.queue_seconds, rows)
+        stages["infer"].observe(timing.infer_seconds, rows)
+        stages["encode"].observe(timing.encode_seconds, rows)
+        stages["total"].observe(timing.total_seconds, rows)
         self.statistics.answered(timing)
 
     def confident(self, probability: float) -> None:

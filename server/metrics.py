@@ -7,10 +7,11 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     PlatformCollector,
     ProcessCollector,
 )
+
+from convlens.server.tallies import Counts, Distribution, Distributions
 
 STAGES = ("decode", "queue", "infer", "encode", "total")
 
@@ -27,10 +28,9 @@ CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 class ModelMetrics:
     """The metrics of one version of a model, its labels filled in."""
 
-    stages: dict[str, Histogram]
-    batch_size: Histogram
-    confidence: Histogram
-    in_flight: Gauge
+    stages: dict[str, Distribution]
+    batch_size: Distribution
+    confidence: Distribution
     rejected: Callable[[str], None]
 
 
@@ -44,42 +44,42 @@ class Metrics:
         PlatformCollector(registry=registry)
         model = ("model", "version")
         method = ("grpc_type", "grpc_service", "grpc_method")
-        self.started = Counter(
-            "grpc_server_started_total", "RPCs started on the server.", method, registry=registry
+        self.started = Counts(
+            "grpc_server_started_total", "RPCs started on the server.", method, registry
         )
-        self.handled = Counter(
+        self.handled = Counts(
             "grpc_server_handled_total",
             "RPCs completed on the server, whatever their outcome.",
             (*method, "grpc_code"),
-            registry=registry,
+            registry,
         )
-        self.handling_seconds = Histogram(
+        self.handling_seconds = Distributions(
             "grpc_server_handling_seconds",
             "Time from an RPC's arrival to its end, in the application.",
             method,
+            registry,
             buckets=SECONDS,
-            registry=registry,
         )
-        self._stage_seconds = Histogram(
+        self._stage_seconds = Distributions(
             "convlens_stage_seconds",
             "Time of one picture or row of a tensor in one stage; infer is its batch's run.",
             (*model, "stage"),
+            registry,
             buckets=SECONDS,
-            registry=registry,
         )
-        self._batch_size = Histogram(
+        self._batch_size = Distributions(
             "convlens_batch_size",
             "Pictures or rows that shared one inference.",
             model,
+            registry,
             buckets=BATCH_SIZES,
-            registry=registry,
         )
-        self._confidence = Histogram(
+        self._confidence = Distributions(
             "convlens_confidence",
             "Probability of the first prediction.",
             model,
+            registry,
             buckets=CONFIDENCES,
-            registry=registry,
         )
         self._queue_length = Gauge(
             "convlens_queue_length",
@@ -122,6 +122,7 @@ class Metrics:
         sha256: str,
         load_seconds: float,
         queue_length: Callable[[], float],
+        in_flight: Callable[[], float],
     ) -> ModelMetrics:
         """Make the metrics of a model that has become ready; counts of its former file go on.
 
@@ -133,17 +134,18 @@ class Metrics:
             sha256: of its file.
             load_seconds: from opening the file to being ready.
             queue_length: is asked at each scrape.
+            in_flight: likewise.
         """
         self._forget_info(name, version)
         self._infos[name, version] = (name, version, provider, precision, sha256)
         self._model_info.labels(*self._infos[name, version]).set(1)
         self._load_seconds.labels(name, version).set(load_seconds)
         self._queue_length.labels(name, version).set_function(queue_length)
+        self._in_flight.labels(name, version).set_function(in_flight)
         return ModelMetrics(
             stages={stage: self._stage_seconds.labels(name, version, stage) for stage in STAGES},
             batch_size=self._batch_size.labels(name, version),
             confidence=self._confidence.labels(name, version),
-            in_flight=self._in_flight.labels(name, version),
             rejected=lambda reason: self._rejected.labels(name, reason).inc(),
         )
 

@@ -21,17 +21,17 @@ class Places:
     def __init__(self, total: int) -> None:
         self.total = total
         self._for_low = max(1, int(total * LOW_PRIORITY_SHARE))
-        self._taken = dict.fromkeys(Priority, 0)
+        self._taken = [0] * len(Priority)
         self._waiting: dict[Priority, deque[tuple[int, asyncio.Future[None]]]] = {}
 
     @property
     def taken(self) -> int:
         """How many places are taken."""
-        return sum(self._taken.values())
+        return sum(self._taken)
 
     def taken_before(self, priority: Priority) -> int:
         """How many are taken by what goes before a request of this priority."""
-        return sum(count for level, count in self._taken.items() if level <= priority)
+        return sum(self._taken[: priority + 1])
 
     def try_take(self, count: int, priority: Priority = Priority.NORMAL) -> bool:
         """Take places unless there are too few, or somebody as urgent waits for some already."""

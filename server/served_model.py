@@ -3,8 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -39,8 +38,7 @@ class Witness(Protocol):
         """Take note of a question that was answered."""
 
 
-@dataclass(frozen=True)
-class Classification:
+class Classification(NamedTuple):
     """The answer to one picture."""
 
     predictions: tuple[Prediction, ...]
@@ -48,8 +46,7 @@ class Classification:
     timing: Timing
 
 
-@dataclass(frozen=True)
-class _Prepared:
+class _Prepared(NamedTuple):
     """What goes to the batcher, and the time that it took to get there."""
 
     inputs: tuple[Array, ...]
@@ -94,7 +91,12 @@ class ServedModel:
             else None
         )
         self.trial: Witness | None = None
-        self._ledger = Ledger(model, metrics, queue_length=lambda: len(self._batcher))
+        self._ledger = Ledger(
+            model,
+            metrics,
+            queue_length=lambda: len(self._batcher),
+            in_flight=lambda: self.in_flight,
+        )
         self._batcher = Batcher(
             model.run,
             self.max_batch_size,
@@ -103,9 +105,7 @@ class ServedModel:
             max_delay_seconds=self.max_delay_seconds,
             instances=model.plan.instances,
         )
-        self._admission = Admission(
-            model.name, settings.queue_size, clients, self._ledger.in_flight
-        )
+        self._admission = Admission(model.name, settings.queue_size, clients)
 
     async def classify(
         self, image: bytes, k: int, deadline: float, *, wait_for_place: bool
@@ -129,7 +129,8 @@ class ServedModel:
         def encode(outputs: tuple[Array, ...]) -> tuple[Prediction, ...]:
             return top_k(outputs[0][0], self.model.card, k)
 
-        with self._ledger.failures_counted():
+        start = time.monotonic()
+        try:
             decoder = self._picture_decoder()
             async with self._admission.admitted(1, deadline, wait_for_place=wait_for_place):
                 arrived = time.monotonic()
@@ -137,6 +138,9 @@ class ServedModel:
                 predictions, timing = await self._run(
                     image, self._prepared(decoded, arrived), deadline, encode
                 )
+        except BaseException as error:
+            self._ledger.not_answered(error, start)
+            raise
         self._ledger.confident(predictions[0].probability)
         return Classification(predictions, self.model, timing)
 
@@ -164,7 +168,8 @@ class ServedModel:
             ModelRetiredError: the model was closed while the request waited for its places.
             DeadlineExceededError: the deadline passed before the work began, or cannot be met.
         """
-        with self._ledger.failures_counted():
+        start = time.monotonic()
+        try:
             pictures = self._pictures(tensors)
             if pictures is None:
                 inputs, rows = self.model.signature.arrange(tensors)
@@ -176,6 +181,9 @@ class ServedModel:
                 arrived = time.monotonic()
                 decoded = await self._picture_decoder().decode_all(pictures, arrived, deadline)
                 return await self._run(tensors, self._prepared(decoded, arrived), deadline, encode)
+        except BaseException as error:
+            self._ledger.not_answered(error, start)
+            raise
 
     async def repeat(
         self,
@@ -215,8 +223,12 @@ class ServedModel:
     def _pictures(self, tensors: Mapping[str, Tensor]) -> list[bytes] | None:
         """The pictures of a request; None where it brings the model's own inputs."""
         tensor = tensors.get(PICTURES)
-        own = {spec.name: spec.datatype for spec in self.model.signature.inputs}
-        if tensor is None or tensor.datatype != "BYTES" or own.get(PICTURES) == "BYTES":
+        if tensor is None or tensor.datatype != "BYTES":
+            return None
+        if any(
+            (spec.name, spec.datatype) == (PICTURES, "BYTES")
+            for spec in self.model.signature.inputs
+        ):
             return None
         self._picture_decoder()
         if len(tensors) != 1 or tensor.values.ndim != 1 or tensor.values.size == 0:

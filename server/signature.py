@@ -34,27 +34,31 @@ class Signature:
         Raises:
             InvalidTensorError: a tensor is missing, unknown, or of another datatype or shape.
         """
-        names = {spec.name for spec in self.inputs}
-        for name in tensors:
-            if name not in names:
-                raise InvalidTensorError(f"there is no input {name!r}; {self._takes()}")
-        for spec in self.inputs:
-            if spec.name not in tensors:
-                raise InvalidTensorError(f"input {spec.name!r} is missing; {self._takes()}")
-        arrays = tuple(spec.values(tensors[spec.name]) for spec in self.inputs)
+        if tensors.keys() != {spec.name for spec in self.inputs}:
+            raise self._misnamed(tensors)
+        arrays = tuple([spec.values(tensors[spec.name]) for spec in self.inputs])
         return arrays, self._rows(arrays) if self.batched else 1
+
+    def _misnamed(self, tensors: Mapping[str, Tensor]) -> InvalidTensorError:
+        own = [spec.name for spec in self.inputs]
+        for name in tensors:
+            if name not in own:
+                return InvalidTensorError(f"there is no input {name!r}; {self._takes()}")
+        missing = next(name for name in own if name not in tensors)
+        return InvalidTensorError(f"input {missing!r} is missing; {self._takes()}")
 
     def _takes(self) -> str:
         inputs = ", ".join(f"{spec.name!r} {spec}" for spec in self.inputs)
         return f"the model takes {inputs or 'none'}"
 
     def _rows(self, arrays: tuple[Array, ...]) -> int:
-        rows = [len(array) for array in arrays]
-        if min(rows) == 0 or min(rows) != max(rows):
+        first = len(arrays[0])
+        if first == 0 or any(len(array) != first for array in arrays[1:]):
+            rows = [len(array) for array in arrays]
             raise InvalidTensorError(
                 f"the inputs have {rows} rows; all need the same number, at least 1"
             )
-        return rows[0]
+        return first
 
 
 def read_signature(session: Session, *, pictures: bool) -> Signature:

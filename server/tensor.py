@@ -1,7 +1,7 @@
 """Tensors with the datatypes of the Open Inference Protocol, and what a model says of its own."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,8 +46,7 @@ DATATYPES: dict[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Tensor:
+class Tensor(NamedTuple):
     """One tensor of a request or an answer.
 
     Attributes:
@@ -91,9 +90,12 @@ class TensorSpec:
         return tensor.values if self.datatype != "BYTES" else self._strings(tensor.values)
 
     def _admits(self, shape: tuple[int, ...]) -> bool:
-        return len(shape) == len(self.shape) and all(
-            wanted in (None, length) for length, wanted in zip(shape, self.shape, strict=True)
-        )
+        if len(shape) != len(self.shape):
+            return False
+        for length, wanted in zip(shape, self.shape, strict=True):
+            if wanted is not None and wanted != length:
+                return False
+        return True
 
     def _strings(self, values: Array) -> Array:
         try:

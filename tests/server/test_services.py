@@ -1,6 +1,7 @@
 """What else the server answers: models, health, reflection, and the pages of the HTTP port."""
 
 import json
+import time
 import urllib.error
 from typing import Any
 
@@ -153,3 +154,10 @@ def test_made_up_method_names_make_no_metrics(lenet5_server: RunningServer) -> N
     page = lenet5_server.page("/metrics")
     assert "Nothing" not in page
     assert "made.up" not in page
+
+
+def test_an_idle_server_leaves_the_processor_alone(lenet5_server: RunningServer) -> None:
+    # It takes a thousandth of a processor; whatever spins or polls takes a whole one.
+    before = lenet5_server.metric("process_cpu_seconds_total")
+    time.sleep(2.0)
+    assert lenet5_server.metric("process_cpu_seconds_total") - before < 0.4
