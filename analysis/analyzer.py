@@ -110,6 +110,7 @@ def _analyze(
             *restrictions,
         ),
         declared_inputs=graph.inputs,
+        single_pictures=shapes.single_pictures,
         unused_initializers=unused_initializers(graph),
     )
 

@@ -5,16 +5,13 @@ from dataclasses import dataclass, field, replace
 
 from convlens.analysis.field import Field, image_field, straightened, walking_digits
 from convlens.analysis.graph import Graph, Node
-from convlens.analysis.image_layout import spatial_axes
+from convlens.analysis.image_layout import image_layout
 from convlens.analysis.interval import Interval
 from convlens.analysis.number import Number, plain
 from convlens.analysis.shape import Tensors, shape_of
 from convlens.analysis.step import Step
 from convlens.analysis.transfers import apply
 from convlens.analysis.values import Values
-
-# A picture has a batch, channels and at least one spatial axis.
-_MIN_PICTURE_RANK = 3
 
 PerAxis = tuple[Number | None, ...] | None
 
@@ -67,8 +64,7 @@ def trace_fields(
 ) -> dict[str, Field]:
     """Follow the image through the graph.
 
-    Every input of rank 3 or more is taken for an image, (batch, channels, *spatial) unless the
-    graph moves its last axis to the second place first.
+    Every input of rank 3 or more is taken for an image; see `image_layout`.
 
     Args:
         graph: the operators.
@@ -83,9 +79,9 @@ def trace_fields(
     fields: dict[str, Field] = {}
     for graph_input in graph.inputs:
         shape = tensors.get(graph_input.name, graph_input).shape
-        if shape is not None and len(shape) >= _MIN_PICTURE_RANK:
-            axes = spatial_axes(graph_input.name, len(shape), graph)
-            fields[graph_input.name] = image_field(shape, axes, exact=exact)
+        layout = image_layout(graph_input.name, len(shape or ()), graph)
+        if shape is not None and layout is not None:
+            fields[graph_input.name] = image_field(shape, layout.spatial, exact=exact)
     for node in graph.nodes:
         if not fields.keys().isdisjoint(node.inputs):
             step = step_at(node, graph, tensors, fields, opset, folded)

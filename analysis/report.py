@@ -200,6 +200,7 @@ class Report:
         totals: sums over the layers.
         notes: what a reader must be told, a line each.
         declared_inputs: the inputs by the file's own words, before any size was set.
+        single_pictures: the names of the inputs that are one picture without a batch.
         unused_initializers: the names of stored tensors that nothing reads.
     """
 
@@ -210,6 +211,7 @@ class Report:
     totals: Totals
     notes: tuple[str, ...] = ()
     declared_inputs: tuple[Tensor, ...] = ()
+    single_pictures: tuple[str, ...] = ()
     unused_initializers: tuple[str, ...] = ()
 
     @property
