@@ -3,7 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from convlens.analysis.field import Field, image_field, straightened, walking_digits
+from convlens.analysis.field import (
+    Field,
+    Missing,
+    image_field,
+    straightened,
+    unknown_field,
+    walking_digits,
+)
 from convlens.analysis.graph import Graph, Node
 from convlens.analysis.image_layout import image_layout
 from convlens.analysis.interval import Interval
@@ -83,7 +90,9 @@ def trace_fields(
         if shape is not None and layout is not None:
             fields[graph_input.name] = image_field(shape, layout.spatial, exact=exact)
     for node in graph.nodes:
-        if not fields.keys().isdisjoint(node.inputs):
+        if node.bodies:
+            fields.update(_outputs_of_bodies(node, tensors, fields))
+        elif not fields.keys().isdisjoint(node.inputs):
             step = step_at(node, graph, tensors, fields, opset, folded)
             fields.update(_outputs(step, tensors))
     return fields
@@ -100,6 +109,19 @@ def _outputs(step: Step, tensors: Tensors) -> dict[str, Field]:
             if field is not None:
                 outputs[name] = field
     return outputs
+
+
+def _outputs_of_bodies(
+    node: Node, tensors: Tensors, fields: Mapping[str, Field]
+) -> dict[str, Field]:
+    """The fields of what an If, Loop or Scan gives; its bodies are not followed."""
+    sources = [fields[name] for name in node.reads if name in fields]
+    if not sources:
+        return {}
+    return {
+        name: unknown_field(sources, shape_of(name, tensors), Missing.OPERATOR)
+        for name in filter(None, node.outputs)
+    }
 
 
 def step_at(

@@ -195,9 +195,13 @@ def _legend(report: Report) -> Iterator[Line]:
         yield line(f"all: sees the whole picture, first at {first}", "dim")
     if any(not sees.aligned for sees in fields):
         yield line("~: branches with different strides or centres meet at or before here", "dim")
-    if any(layer.status != "exact" for layer in report.layers):
-        names = dict.fromkeys(layer.op_type for layer in report.layers if layer.status == "unknown")
-        unknown = ", ".join(map(printable, names))
+    uncertain = [layer for layer in report.layers if layer.certainty.reason is not None]
+    if uncertain:
+        names = dict.fromkeys(layer.op_type for layer in uncertain if layer.status == "unknown")
+        why = f"{shown_name(uncertain[0])}: {uncertain[0].certainty.reason}"
+        if names:
+            why = f"operators not understood: {', '.join(names)}"
         yield line(
-            f"?: not known{f'; operators not understood: {unknown}' if unknown else ''}", "dim"
+            printable(f"?: not known in {len(uncertain)} of {len(report.layers)} layers; {why}"),
+            "dim",
         )

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from convlens.analysis.card import ModelCard
+from convlens.analysis.certainty import Certainty, Status
 from convlens.analysis.errors import LayerNotFoundError
 from convlens.analysis.graph import Graph, StoredTensor
 from convlens.analysis.model_file import sha256
@@ -22,8 +23,6 @@ SCHEMA = "convlens.analysis/1"
 
 # What JSON has a word for.
 _PLAIN = (int, float, str, type(None))
-
-Status = Literal["exact", "partial", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,7 @@ class Layer:
         flops: all arithmetic; None where not known.
         activation_bytes: of its outputs; None where not known.
         receptive_field: of its first output.
-        status: exact; partial where a number is missing, disputed, or rests on a path that is not
-            understood; unknown where the operator is not.
+        certainty: whether all that is exact, and if not, why.
         formulas: its numbers where dimensions are asked to be symbolic; else None.
     """
 
@@ -111,8 +109,13 @@ class Layer:
     flops: int | None
     activation_bytes: int | None
     receptive_field: ReceptiveField
-    status: Status
+    certainty: Certainty
     formulas: Formulas | None = None
+
+    @property
+    def status(self) -> Status:
+        """Whether all that is exact."""
+        return self.certainty.status
 
     @property
     def weight_bytes(self) -> int:
@@ -152,6 +155,7 @@ class Layer:
             "arithmetic_intensity": self.arithmetic_intensity,
             "receptive_field": _receptive_field_json(self.receptive_field),
             "status": self.status,
+            "reason": self.certainty.reason,
         }
         return layer if self.formulas is None else layer | {"formulas": self.formulas.to_json()}
 

@@ -158,6 +158,11 @@ def _sliced_somehow(step: Step, field: Field) -> Field:
     return field
 
 
+def stretch(step: Step, field: Field, axis: int, begin: int) -> Field:
+    """What lies on one axis from `begin` on, as much as the output of the step has."""
+    return _sliced(step, field, axis, strided_reach(begin))
+
+
 def _sliced(step: Step, field: Field, axis: int, reach: Reach | None) -> Field:
     length = step.length(axis, len(field.axes))
     before = axis_length(field.axes[axis])
@@ -197,7 +202,7 @@ def padded(step: Step) -> Field:
 def gathered(step: Step) -> Field:
     """Gather: the outputs are some of the inputs, in any order."""
     field = step.field(0)
-    if field is None or step.field(1) is not None:
+    if field is None:
         return step.unknown()
     rank = len(field.axes)
     axis = step.axis(0, rank)

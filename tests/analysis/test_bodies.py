@@ -68,6 +68,22 @@ def test_an_if_costs_its_dearer_branch_and_has_the_parameters_of_both(tmp_path: 
     assert layer.parameters.learnable == 3 * 2 * (1 + 9)
 
 
+def test_what_an_if_does_to_pixels_is_not_known(tmp_path: Path) -> None:
+    path = _save(
+        tmp_path / "model.onnx",
+        [
+            node("If", "c", "y", then_branch=_branch(1, "thin"), else_branch=_branch(3, "wide")),
+            node("Relu", "y", "z"),
+        ],
+        inputs=[_value("c", (), BOOL)],
+    )
+
+    assert [(layer.status, layer.certainty.reason) for layer in analyze(path).layers] == [
+        ("partial", "what it sees of the picture could not be worked out"),
+        ("partial", "it lies behind y, and what that sees is not known"),
+    ]
+
+
 def test_an_if_whose_condition_is_known_costs_the_branch_that_is_taken(tmp_path: Path) -> None:
     path = _save(
         tmp_path / "model.onnx",
