@@ -17,6 +17,9 @@ from convlens.analysis.reach import Reach
 from convlens.analysis.shape import Dim, Shape
 from convlens.analysis.view import View
 
+# More positions than any block of a picture holds.
+_MAX_OFFSETS = 2**20
+
 
 @dataclass(frozen=True)
 class Digit:
@@ -205,10 +208,11 @@ def mixed(field: Field, axis: int, length: Dim, node: int) -> Field:
         if view is None:
             continue
         walked = [digit for digit in combined if digit.image_axis == image_axis]
-        offsets = _offsets(walked)
         left = field.walks(image_axis)
         largest_step = max((digit.step for digit in left), default=0)
-        if offsets is None or largest_step < max(digit.step for digit in walked):
+        stays_local = largest_step >= max(digit.step for digit in walked)
+        offsets = _offsets(walked) if stays_local else None
+        if offsets is None:
             field = field.with_view(image_axis, None).made_global(node)
         else:
             positions = span(left)
@@ -217,9 +221,9 @@ def mixed(field: Field, axis: int, length: Dim, node: int) -> Field:
 
 
 def _offsets(digits: Sequence[Digit]) -> tuple[int, ...] | None:
-    """The positions that the digits reach together; None where a length is not known."""
+    """The positions that the digits reach together; None where not known, or too many."""
     lengths = [digit.length for digit in digits if isinstance(digit.length, int)]
-    if len(lengths) < len(digits):
+    if len(lengths) < len(digits) or prod(lengths) > _MAX_OFFSETS:
         return None
     indices = product(*map(range, lengths))
     steps = [digit.step for digit in digits]

@@ -19,6 +19,9 @@ from convlens.analysis.shape import Dim, Shape
 from convlens.analysis.step import Step, counted
 from convlens.analysis.view import View, side_by_side
 
+# More positions than any axis has that is repeated.
+_MAX_TILED = 2**20
+
 _BORDERS: Mapping[str, Border] = {
     "constant": "nothing",
     "edge": "edge",
@@ -293,7 +296,7 @@ def tiled(step: Step) -> Field:
         length = step.length(axis, len(field.axes))
         if before == 1 or not field.image_axes(axis):
             field = field.with_axis(axis, repeated(field.axes[axis], length))
-        elif isinstance(before, int):
+        elif isinstance(before, int) and before * count <= _MAX_TILED:
             field = reached(field, axis, listed_reach([*range(before)] * count), length)
         else:
             return step.unknown()
