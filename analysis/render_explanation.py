@@ -81,7 +81,8 @@ def _receptive_field(explanation: Explanation) -> Iterable[RenderableType]:
     sees = explanation.layer.receptive_field
     if sees.size is None and sees.global_since is None:
         return
-    yield Text("\nReceptive field   each layer adds (k' - 1) * stride of its input", "bold")
+    rule = "   each layer adds (k' - 1) * stride of its input" if explanation.derivations else ""
+    yield Text(f"\nReceptive field{rule}", "bold")
     if sees.global_since is not None:
         others = "over its other paths, " if sees.size is not None else ""
         yield Text(

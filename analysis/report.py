@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from convlens.analysis.card import ModelCard
 from convlens.analysis.certainty import Certainty, Status
+from convlens.analysis.dimensions import symbol_names
 from convlens.analysis.errors import LayerNotFoundError
 from convlens.analysis.graph import Graph, StoredTensor
 from convlens.analysis.model_file import sha256
@@ -223,6 +224,15 @@ class Report:
         """The inputs' symbolic dimensions, each of which the numbers count as 1."""
         dims = (dim for tensor in self.inputs for dim in tensor.shape or ())
         return tuple(dict.fromkeys(dim for dim in dims if isinstance(dim, str)))
+
+    @property
+    def computed_symbols(self) -> tuple[str, ...]:
+        """The symbols of sizes that only a run can tell, as how many boxes were found."""
+        tensors = (tensor for layer in self.layers for tensor in layer.outputs)
+        dims = {dim for tensor in tensors for dim in tensor.shape or () if isinstance(dim, str)}
+        given = {name for dim in self.symbols for name in symbol_names(dim)}
+        names = {name for dim in dims for name in symbol_names(dim)}
+        return tuple(sorted(names - given))
 
     def layer(self, name: str) -> Layer:
         """Find a layer by its name, the name of one of its outputs, its scope, or its index.

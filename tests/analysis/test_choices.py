@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from convlens.analysis import analyze
+from convlens.analysis.render_text import plain, report_text
 from convlens.analysis.verification import verify
 from convlens.cli.runtime import open_session
 from tests.analysis.graphs import node, save_graph, weight
@@ -37,6 +38,7 @@ def test_what_is_chosen_by_value_may_see_the_whole_picture(tmp_path: Path) -> No
     for name in ("places", "rows", "chosen", "y"):
         assert report.layer(name).receptive_field.size is None
         assert report.layer(name).receptive_field.global_since == "places"
+    assert "places_dim1, computed in the network, counted as 1 in" in plain(report_text(report))
 
 
 @pytest.mark.parametrize("height", [6, 40])
