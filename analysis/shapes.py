@@ -83,7 +83,8 @@ def infer_shapes(
     by_onnx, notes = infer_model(pinned)
     shapes = ShapePass(by_onnx, OnnxInference.of(proto))
     shapes.run(graph, [_pinned_tensor(tensor, wanted[tensor.name]) for tensor in graph.inputs])
-    check_shapes(graph, shapes.tensors)
+    resized = input_size is not None or batch is not None
+    check_shapes(graph, shapes.tensors, resized=resized)
     single = tuple(name for name, layout in layouts.items() if layout and layout.batch is None)
     return InferredShapes(
         shapes.tensors, shapes.disputes, notes, shapes.bodies, shapes.values, single
