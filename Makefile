@@ -6,7 +6,7 @@ SECONDS ?= 180
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak test-compose test-sweep test-zoo zoo-table check format proto bench bench-overload bench-peers clean
+.PHONY: help demo test fuzz soak test-compose test-sweep test-zoo zoo-table check format proto bench bench-overload bench-peers clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,11 @@ test-zoo: $(VENV)/dev.stamp ## Export every architecture of the zoo and prove it
 
 zoo-table: $(VENV)/dev.stamp ## Measure every export anew and write docs/zoo.md
 	@$(BIN)/python -m convlens.export.zoo_table docs/zoo.md
+
+fuzz: $(VENV)/dev.stamp ## Draw random files and networks for SECONDS=180; none may crash the analysis
+	@end=$$(($$(date +%s) + $(SECONDS))); while [ $$(date +%s) -lt $$end ]; do \
+	  CONVLENS_FUZZ=5 $(BIN)/python -m pytest -q -m fuzz tests/analysis || exit 1; done
+	@echo "make fuzz: passed"
 
 test-compose: $(VENV)/dev.stamp ## Build the image, bring the compose file up on a Docker engine, classify through it
 	@$(BIN)/python -m tests.deploy.compose

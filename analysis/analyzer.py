@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from convlens.analysis.card import ModelCard
+from convlens.analysis.certainty import certainty, missing_since
 from convlens.analysis.cost import cost_formula, count_cost
 from convlens.analysis.errors import CardError
 from convlens.analysis.functions import inline_functions
@@ -21,12 +22,11 @@ from convlens.analysis.memory import (
 from convlens.analysis.model_file import ModelFile, read_model
 from convlens.analysis.parameters import Parameters, count_parameters
 from convlens.analysis.receptive_field import ReceptiveField, receptive_fields, trace_fields
-from convlens.analysis.report import Formulas, Layer, Model, Report, Status, Totals
+from convlens.analysis.report import Formulas, Layer, Model, Report, Totals
 from convlens.analysis.shape import Tensor, Tensors
 from convlens.analysis.shapes import BATCH_SYMBOL, SYMBOLS, InferredShapes, infer_shapes
 from convlens.analysis.size_restrictions import size_restrictions
 from convlens.analysis.symbolic import Count, evaluate
-from convlens.analysis.transfers import TRANSFERS
 from convlens.analysis.unused import unused_initializers
 
 # The side of the picture that most classifiers are made for.
@@ -79,6 +79,7 @@ def _analyze(
     model, card_notes = _model(file)
     fields = trace_fields(graph, shapes.tensors, model.opset, shapes.folded)
     seen = receptive_fields(fields, graph)
+    incomplete_since = missing_since(graph, seen)
     parameters = count_parameters(graph, _folded_parameters(model.card))
     layers = tuple(
         _layer(
@@ -86,6 +87,7 @@ def _analyze(
             shapes,
             seen.get(node.output),
             node_parameters,
+            sees_since=incomplete_since.get(node.output),
             on_pixels=not fields.keys().isdisjoint(node.inputs),
             symbolic=symbolic,
         )
@@ -110,6 +112,7 @@ def _analyze(
             *restrictions,
         ),
         declared_inputs=graph.inputs,
+        single_pictures=shapes.single_pictures,
         unused_initializers=unused_initializers(graph),
     )
 
@@ -150,6 +153,7 @@ def _layer(
     sees: ReceptiveField | None,
     parameters: Parameters,
     *,
+    sees_since: str | None,
     on_pixels: bool,
     symbolic: bool,
 ) -> Layer:
@@ -157,12 +161,6 @@ def _layer(
     cost = count_cost(node, tensors, shapes.bodies.get(node.index, ()))
     outputs = _tensors(node.outputs, tensors)
     sizes = [tensor.bytes for tensor in outputs if tensor.name]
-    sees = sees or ReceptiveField()
-    known = None not in (*sizes, cost.macs, cost.flops) and cost.exact and sees.complete
-    status: Status = "exact" if known and node.index not in shapes.disputes else "partial"
-    # What an operator does to pixels matters where there are some.
-    if node.op_type not in TRANSFERS and (on_pixels or not known):
-        status = "unknown"
     return Layer(
         index=node.index,
         name=node.name,
@@ -175,8 +173,8 @@ def _layer(
         macs=_number(cost.macs),
         flops=_number(cost.flops),
         activation_bytes=None if None in sizes else sum(filter(None, sizes)),
-        receptive_field=sees,
-        status=status,
+        receptive_field=sees or ReceptiveField(),
+        certainty=certainty(node, shapes, cost, sees_since=sees_since, on_pixels=on_pixels),
         formulas=_layer_formulas(node, shapes) if symbolic else None,
     )
 

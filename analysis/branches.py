@@ -8,6 +8,7 @@ from convlens.analysis.field import (
     Axis,
     Digit,
     Field,
+    Missing,
     axis_length,
     earliest,
     repeated,
@@ -41,7 +42,9 @@ def joined(fields: Sequence[Field], node: int) -> Field:
         ]
     )
     axes = tuple(_broadcast([field.axes[axis] for field in fields]) for axis in range(rank))
-    complete = agree and all(field.complete for field in fields)
+    missing = max(field.missing for field in fields)
+    if not agree:
+        missing = max(missing, Missing.LOCAL_PATHS)
     misaligned = [field.misaligned_since for field in fields]
     views: list[View | None] = []
     for image_axis, candidates in enumerate(zip_longest(*(field.views for field in fields))):
@@ -65,7 +68,7 @@ def joined(fields: Sequence[Field], node: int) -> Field:
         global_since=earliest(field.global_since for field in fields),
         misaligned_since=earliest(misaligned),
         is_blended=any(field.is_blended for field in fields),
-        complete=complete,
+        missing=missing,
     )
 
 

@@ -38,6 +38,11 @@ _OPERATIONS_PER_ELEMENT = {
     "RMSNormalization": 4,
     "Softmax": 5,
 }
+# Each value is compared once.
+_COMPARED = frozenset({"NonZero", "TopK"})
+# A bilinear sample: four taps, each multiplied and added.
+_FLOPS_PER_SAMPLE = 8
+
 # The operators that `macs` counts.
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"})
 _ATTENTIONS = frozenset({"Attention", "com.microsoft::MultiHeadAttention"})
@@ -267,7 +272,7 @@ def _flops(node: Node, op_type: str, data: Counts | None, output: Counts | None)
         return product(output)
     if op_type in _OPERATIONS_PER_ELEMENT:
         return product(data) * _OPERATIONS_PER_ELEMENT[op_type]
-    if op_type in GLOBAL_POOLINGS or op_type in REDUCTIONS:
+    if op_type in GLOBAL_POOLINGS or op_type in REDUCTIONS or op_type in _COMPARED:
         return product(data)
     if op_type in POOLINGS:
         windows = sliding_windows(op_type, node.attributes, None, None)
@@ -276,6 +281,10 @@ def _flops(node: Node, op_type: str, data: Counts | None, output: Counts | None)
     if op_type == "LRN":
         # Square, add up over the window, scale, shift, raise to a power, divide.
         return product(data) * (int(node.attributes.get("size", 1)) + 5)
+    if op_type == "RoiAlign":
+        # Without a ratio, how many samples are taken depends on the sizes of the regions.
+        ratio = node.attributes.get("sampling_ratio", 0)
+        return product(output) * ratio**2 * _FLOPS_PER_SAMPLE if ratio else None
     if op_type in {"Resize", "Upsample"}:
         return _resize_flops(node, data, output)
     return None

@@ -1,6 +1,7 @@
 """Between the dimensions of a shape, which are integers and texts, and exact formulas."""
 
 import ast
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
@@ -42,6 +43,12 @@ def to_count(dim: int | str) -> Count:
 def counts(shape: tuple[int | str, ...]) -> tuple[Count, ...]:
     """Read every dimension of a shape."""
     return tuple(map(to_count, shape))
+
+
+def symbol_names(dim: str) -> set[str]:
+    """The symbols of which a dimension is made, as {"H", "n"} of "n*floor(H/2)"."""
+    functions = {"ceil", "floor", *_FUNCTIONS}
+    return {name for name in re.findall(r"[^\W\d]\w*", dim) if name not in functions}
 
 
 def to_dim(count: Count) -> int | str:

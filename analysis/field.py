@@ -8,6 +8,7 @@ and every operator's rule is about the digits on the axes that it touches.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from itertools import product
 from math import prod
 
@@ -15,6 +16,9 @@ from convlens.analysis.interval import Interval
 from convlens.analysis.reach import Reach
 from convlens.analysis.shape import Dim, Shape
 from convlens.analysis.view import View
+
+# More positions than any block of a picture holds.
+_MAX_OFFSETS = 2**20
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,20 @@ def walking_digits(axis: Axis) -> list[Digit]:
     return [digit for digit in digits if digit.image_axis is not None]
 
 
+class Missing(IntEnum):
+    """What is not known of a field, the least first.
+
+    Attributes:
+        NOTHING: every path's contribution is known.
+        LOCAL_PATHS: what some path sees that is local.
+        OPERATOR: what an operator on the way does.
+    """
+
+    NOTHING = 0
+    LOCAL_PATHS = 1
+    OPERATOR = 2
+
+
 @dataclass(frozen=True)
 class Field:
     """What every position of a tensor sees of the image.
@@ -60,7 +78,7 @@ class Field:
         misaligned_since: the index of the first node where branches met that differ in stride or
             centre.
         is_blended: whether the views are the union of what different channels see.
-        complete: whether every path's contribution is known.
+        missing: what is not known of it.
     """
 
     axes: tuple[Axis, ...]
@@ -68,7 +86,12 @@ class Field:
     global_since: int | None = None
     misaligned_since: int | None = None
     is_blended: bool = False
-    complete: bool = True
+    missing: Missing = Missing.NOTHING
+
+    @property
+    def complete(self) -> bool:
+        """Whether every path's contribution is known."""
+        return self.missing is Missing.NOTHING
 
     def image_axes(self, axis: int) -> set[int]:
         """The image axes along which the tensor's axis walks."""
@@ -102,7 +125,7 @@ class Field:
             self.global_since,
             self.misaligned_since,
             self.is_blended,
-            self.complete,
+            self.missing,
         )
 
     def with_views(self, change: Callable[[View], View]) -> "Field":
@@ -115,7 +138,7 @@ class Field:
 
     def forgotten(self) -> "Field":
         """The field with a contribution missing that could not be worked out."""
-        return replace(self, complete=False)
+        return replace(self, missing=max(self.missing, Missing.LOCAL_PATHS))
 
 
 def image_field(shape: Shape, spatial_axes: Sequence[int], *, exact: bool = False) -> Field:
@@ -143,14 +166,25 @@ def _followed(pixels: View, length: Dim) -> View:
     return replace(pixels, extents=pixel_extents(length) if isinstance(length, int) else None)
 
 
-def unknown_field(fields: Sequence[Field], shape: Shape | None) -> Field:
-    """The field behind an operator that is not understood."""
+def unknown_field(
+    fields: Sequence[Field], shape: Shape | None, missing: Missing = Missing.LOCAL_PATHS
+) -> Field:
+    """The field of which not even the axes are known.
+
+    Args:
+        fields: of what it is made of; where no path of them is local any more, none can have
+            become so, and nothing more is missing.
+        shape: of the tensor.
+        missing: what is not known of how it is made.
+    """
+    if not any(view for field in fields for view in field.views):
+        missing = Missing.NOTHING
     return Field(
         axes=tuple((Digit(dim),) for dim in shape or ()),
         views=(None,) * max(len(field.views) for field in fields),
         global_since=earliest(field.global_since for field in fields),
         misaligned_since=earliest(field.misaligned_since for field in fields),
-        complete=False,
+        missing=max(missing, *(field.missing for field in fields)),
     )
 
 
@@ -174,10 +208,11 @@ def mixed(field: Field, axis: int, length: Dim, node: int) -> Field:
         if view is None:
             continue
         walked = [digit for digit in combined if digit.image_axis == image_axis]
-        offsets = _offsets(walked)
         left = field.walks(image_axis)
         largest_step = max((digit.step for digit in left), default=0)
-        if offsets is None or largest_step < max(digit.step for digit in walked):
+        stays_local = largest_step >= max(digit.step for digit in walked)
+        offsets = _offsets(walked) if stays_local else None
+        if offsets is None:
             field = field.with_view(image_axis, None).made_global(node)
         else:
             positions = span(left)
@@ -186,9 +221,9 @@ def mixed(field: Field, axis: int, length: Dim, node: int) -> Field:
 
 
 def _offsets(digits: Sequence[Digit]) -> tuple[int, ...] | None:
-    """The positions that the digits reach together; None where a length is not known."""
+    """The positions that the digits reach together; None where not known, or too many."""
     lengths = [digit.length for digit in digits if isinstance(digit.length, int)]
-    if len(lengths) < len(digits):
+    if len(lengths) < len(digits) or prod(lengths) > _MAX_OFFSETS:
         return None
     indices = product(*map(range, lengths))
     steps = [digit.step for digit in digits]

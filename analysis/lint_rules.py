@@ -171,7 +171,9 @@ def fixed_batch(subject: Subject) -> Iterable[Problem]:
     """Inputs whose first dimension is a number in the file."""
     for tensor in subject.report.declared_inputs:
         shape = tensor.shape or ()
-        if len(shape) > 1 and isinstance(shape[0], int):
+        if tensor.name in subject.report.single_pictures:
+            yield None, f"the input {tensor.name} is one picture, without a batch"
+        elif len(shape) > 1 and isinstance(shape[0], int):
             yield None, f"the input {tensor.name} takes batches of {shape[0]} and no other"
 
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from convlens.analysis.field import Digit, Field, axis_length
 from convlens.analysis.graph import Graph
-from convlens.analysis.image_layout import spatial_axes
 from convlens.analysis.perturbation import lit_copy
 from convlens.analysis.shape import Tensors
 
@@ -138,9 +137,7 @@ def measure(
         value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
         for value in copy.graph.input
     }
-    axes = {
-        name: spatial_axes(name, len(shape), graph)[image_axis] for name, shape in pictures.items()
-    }
+    axes = {name: _walking_axis(fields[name], image_axis) for name in pictures}
 
     def lit_by(row: int) -> list[Array]:
         """Which units of each tensor the row of pixels lights."""
@@ -159,6 +156,11 @@ def measure(
             seen = np.flatnonzero(column)
             sightings[unit] = Sighting(*(map(int, seen[[0, -1]]) if len(seen) else (None, None)))
     return sightings
+
+
+def _walking_axis(picture: Field, image_axis: int) -> int:
+    axes = range(len(picture.axes))
+    return next(axis for axis in axes if image_axis in picture.image_axes(axis))
 
 
 def _lit_row(shape: tuple[int, ...], axis: int, row: int) -> Array:

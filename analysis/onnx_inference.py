@@ -9,7 +9,7 @@ from convlens.analysis.graph_reader import ONNX_DOMAINS, dtype_name, read_tensor
 from convlens.analysis.onnx_parts import ModelProto, ValueInfoProto, compiled_inference
 from convlens.analysis.shape import Tensor
 from convlens.analysis.symbolic import Expression
-from convlens.analysis.values import Values
+from convlens.analysis.values import MAX_ENTRIES, Values
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto, TensorProto, TypeProto
@@ -22,7 +22,8 @@ def infer_model(proto: ModelProto) -> tuple[dict[str, Tensor], tuple[str, ...]]:
         serialized = proto.SerializeToString()
         # Looking for a word is faster than looking at every attribute.
         if b"num_outputs" not in serialized or not _demands_too_much(proto.graph):
-            found = compiled_inference.infer_shapes(serialized, False, False, True)
+            # Without its folding of values: it would write out a Range of any length.
+            found = compiled_inference.infer_shapes(serialized, False, False, False)
             proto = ModelProto.FromString(found)
     except (compiled_inference.InferenceError, ValueError) as error:
         reason = " ".join(str(error).split())
@@ -108,7 +109,9 @@ def _constant(values: Values | None, dtype: str) -> "TensorProto | None":
     import numpy as np
     from onnx import numpy_helper
 
-    if values is None or any(isinstance(entry, Expression) for entry in values.ravel()):
+    if values is None or values.size > MAX_ENTRIES:
+        return None
+    if any(isinstance(entry, Expression) for entry in values.ravel()):
         return None
     try:
         return numpy_helper.from_array(

@@ -51,6 +51,7 @@ from onnx.onnx_cpp2py_export import shape_inference as compiled_inference  # noq
 from onnx.onnx_ml_pb2 import (  # noqa: E402
     AttributeProto,
     ModelProto,
+    NodeProto,
     TensorProto,
     TypeProto,
     ValueInfoProto,
@@ -59,6 +60,7 @@ from onnx.onnx_ml_pb2 import (  # noqa: E402
 __all__ = [
     "AttributeProto",
     "ModelProto",
+    "NodeProto",
     "TensorProto",
     "TypeProto",
     "ValueInfoProto",

@@ -343,6 +343,20 @@ def _move(copy: _Copy, step: Step) -> None:
     )
 
 
+def _write(copy: _Copy, step: Step) -> None:
+    """ScatterND of rows that are named ahead; constants are dark."""
+    if step.field(1) is not None:
+        _leave_dark(copy, step)
+        return
+    data, indices, updates = (
+        name if index == 1 or seen is not None else copy.dark(shape)
+        for index, (name, seen, shape) in enumerate(
+            zip(step.node.inputs, step.fields, step.shapes, strict=True)
+        )
+    )
+    copy.add("ScatterND", [data, indices, updates], step.node.output)
+
+
 def _pad(copy: _Copy, step: Step) -> None:
     inputs = list(step.node.inputs)
     attributes = {name: v for name, v in step.node.attributes.items() if name != "value"}
@@ -373,5 +387,6 @@ _REWRITES: Mapping[str, Callable[[_Copy, Step], None]] = {
     "Gemm": _connect_fully,
     "Pad": _pad,
     "Resize": _resize,
+    "ScatterND": _write,
     "Upsample": _resize,
 }

@@ -3,18 +3,22 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from convlens.analysis.field import Field, image_field, straightened, walking_digits
+from convlens.analysis.field import (
+    Field,
+    Missing,
+    image_field,
+    straightened,
+    unknown_field,
+    walking_digits,
+)
 from convlens.analysis.graph import Graph, Node
-from convlens.analysis.image_layout import spatial_axes
+from convlens.analysis.image_layout import image_layout
 from convlens.analysis.interval import Interval
 from convlens.analysis.number import Number, plain
 from convlens.analysis.shape import Tensors, shape_of
 from convlens.analysis.step import Step
 from convlens.analysis.transfers import apply
 from convlens.analysis.values import Values
-
-# A picture has a batch, channels and at least one spatial axis.
-_MIN_PICTURE_RANK = 3
 
 PerAxis = tuple[Number | None, ...] | None
 
@@ -67,8 +71,7 @@ def trace_fields(
 ) -> dict[str, Field]:
     """Follow the image through the graph.
 
-    Every input of rank 3 or more is taken for an image, (batch, channels, *spatial) unless the
-    graph moves its last axis to the second place first.
+    Every input of rank 3 or more is taken for an image; see `image_layout`.
 
     Args:
         graph: the operators.
@@ -83,11 +86,13 @@ def trace_fields(
     fields: dict[str, Field] = {}
     for graph_input in graph.inputs:
         shape = tensors.get(graph_input.name, graph_input).shape
-        if shape is not None and len(shape) >= _MIN_PICTURE_RANK:
-            axes = spatial_axes(graph_input.name, len(shape), graph)
-            fields[graph_input.name] = image_field(shape, axes, exact=exact)
+        layout = image_layout(graph_input.name, len(shape or ()), graph)
+        if shape is not None and layout is not None:
+            fields[graph_input.name] = image_field(shape, layout.spatial, exact=exact)
     for node in graph.nodes:
-        if not fields.keys().isdisjoint(node.inputs):
+        if node.bodies:
+            fields.update(_outputs_of_bodies(node, tensors, fields))
+        elif not fields.keys().isdisjoint(node.inputs):
             step = step_at(node, graph, tensors, fields, opset, folded)
             fields.update(_outputs(step, tensors))
     return fields
@@ -104,6 +109,19 @@ def _outputs(step: Step, tensors: Tensors) -> dict[str, Field]:
             if field is not None:
                 outputs[name] = field
     return outputs
+
+
+def _outputs_of_bodies(
+    node: Node, tensors: Tensors, fields: Mapping[str, Field]
+) -> dict[str, Field]:
+    """The fields of what an If, Loop or Scan gives; its bodies are not followed."""
+    sources = [fields[name] for name in node.reads if name in fields]
+    if not sources:
+        return {}
+    return {
+        name: unknown_field(sources, shape_of(name, tensors), Missing.OPERATOR)
+        for name in filter(None, node.outputs)
+    }
 
 
 def step_at(

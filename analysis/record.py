@@ -22,6 +22,7 @@ COLUMNS = (
     "global_since",
     "aligned",
     "status",
+    "reason",
 )
 
 
@@ -46,5 +47,6 @@ def layer_record(layer: Layer) -> dict[str, Any]:
         sees.global_since,
         sees.aligned,
         layer.status,
+        layer.certainty.reason,
     )
     return dict(zip(COLUMNS, values, strict=True))

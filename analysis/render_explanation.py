@@ -23,10 +23,17 @@ def explanation_text(explanation: Explanation) -> RenderableType:
         Text(printable(title), "bold"),
         *_output_sizes(explanation),
         *_receptive_field(explanation),
+        *_uncertainty(explanation),
         *_parameters(explanation),
         *_dense(explanation),
         *_stack(explanation),
     )
+
+
+def _uncertainty(explanation: Explanation) -> Iterable[Text]:
+    layer = explanation.layer
+    if layer.certainty.reason is not None:
+        yield Text(f"\n{layer.status}: {printable(layer.certainty.reason)}", "yellow")
 
 
 _SLIDING_FORMULA = "floor((W - F + 2P) / S) + 1"
@@ -74,7 +81,8 @@ def _receptive_field(explanation: Explanation) -> Iterable[RenderableType]:
     sees = explanation.layer.receptive_field
     if sees.size is None and sees.global_since is None:
         return
-    yield Text("\nReceptive field   each layer adds (k' - 1) * stride of its input", "bold")
+    rule = "   each layer adds (k' - 1) * stride of its input" if explanation.derivations else ""
+    yield Text(f"\nReceptive field{rule}", "bold")
     if sees.global_since is not None:
         others = "over its other paths, " if sees.size is not None else ""
         yield Text(
@@ -92,8 +100,6 @@ def _receptive_field(explanation: Explanation) -> Iterable[RenderableType]:
         yield Text(f"  the unit at the {name} {_view(view)}")
     if not sees.aligned:
         yield Text(f"  {_misalignment(explanation)}", "yellow")
-    if not sees.complete:
-        yield Text("  a path is missing: it runs through an operator not understood", "yellow")
 
 
 def _misalignment(explanation: Explanation) -> str:

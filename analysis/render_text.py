@@ -162,14 +162,35 @@ def total_lines(report: Report) -> Iterator[Line]:
     if totals.formulas is not None:
         yield from _formula_lines(totals.formulas)
     else:
-        yield line(f"{totals.macs:,} MACs, {totals.flops:,} FLOPs")
-        yield line(f"{format_bytes(totals.peak_activation_bytes)} of activations alive at the peak")
-    if report.symbols and totals.formulas is None:
-        symbols = ", ".join(map(printable, report.symbols))
-        yield line(f"{symbols} counted as 1 in MACs, FLOPs and bytes", "dim")
+        yield from _number_lines(report)
     yield from _legend(report)
     for note in report.notes:
         yield line(f"note: {printable(note)}", "yellow")
+
+
+def _number_lines(report: Report) -> Iterator[Line]:
+    """MACs, FLOPs and memory, and how far they are to be believed."""
+    totals, layers = report.totals, report.layers
+    # What an operator that is not understood computes may be products.
+    strange = any(layer.status == "unknown" for layer in layers)
+    macs = _at_least(strange or any(layer.macs is None for layer in layers))
+    flops = _at_least(strange or any(layer.flops is None for layer in layers))
+    peak = _at_least(any(layer.activation_bytes is None for layer in layers))
+    yield line(f"{macs}{totals.macs:,} MACs, {flops}{totals.flops:,} FLOPs")
+    held = format_bytes(totals.peak_activation_bytes)
+    yield line(f"{peak}{held} of activations alive at the peak")
+    symbols = list(report.symbols)
+    computed = report.computed_symbols
+    if computed:
+        more = f" and {len(computed) - 1} more" if len(computed) > 1 else ""
+        symbols.append(f"{computed[0]}{more}, computed in the network,")
+    if symbols:
+        names = ", ".join(map(printable, symbols))
+        yield line(f"{names} counted as 1 in MACs, FLOPs and bytes", "dim")
+
+
+def _at_least(is_bound: bool) -> str:
+    return "at least " if is_bound else ""
 
 
 def _formula_lines(formulas: Formulas) -> Iterator[Line]:
@@ -195,9 +216,13 @@ def _legend(report: Report) -> Iterator[Line]:
         yield line(f"all: sees the whole picture, first at {first}", "dim")
     if any(not sees.aligned for sees in fields):
         yield line("~: branches with different strides or centres meet at or before here", "dim")
-    if any(layer.status != "exact" for layer in report.layers):
-        names = dict.fromkeys(layer.op_type for layer in report.layers if layer.status == "unknown")
-        unknown = ", ".join(map(printable, names))
+    uncertain = [layer for layer in report.layers if layer.certainty.reason is not None]
+    if uncertain:
+        names = dict.fromkeys(layer.op_type for layer in uncertain if layer.status == "unknown")
+        why = f"{shown_name(uncertain[0])}: {uncertain[0].certainty.reason}"
+        if names:
+            why = f"operators not understood: {', '.join(names)}"
         yield line(
-            f"?: not known{f'; operators not understood: {unknown}' if unknown else ''}", "dim"
+            printable(f"?: not known in {len(uncertain)} of {len(report.layers)} layers; {why}"),
+            "dim",
         )

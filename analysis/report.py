@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from convlens.analysis.card import ModelCard
+from convlens.analysis.certainty import Certainty, Status
+from convlens.analysis.dimensions import symbol_names
 from convlens.analysis.errors import LayerNotFoundError
 from convlens.analysis.graph import Graph, StoredTensor
 from convlens.analysis.model_file import sha256
@@ -22,8 +24,6 @@ SCHEMA = "convlens.analysis/1"
 
 # What JSON has a word for.
 _PLAIN = (int, float, str, type(None))
-
-Status = Literal["exact", "partial", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,7 @@ class Layer:
         flops: all arithmetic; None where not known.
         activation_bytes: of its outputs; None where not known.
         receptive_field: of its first output.
-        status: exact; partial where a number is missing, disputed, or rests on a path that is not
-            understood; unknown where the operator is not.
+        certainty: whether all that is exact, and if not, why.
         formulas: its numbers where dimensions are asked to be symbolic; else None.
     """
 
@@ -111,8 +110,13 @@ class Layer:
     flops: int | None
     activation_bytes: int | None
     receptive_field: ReceptiveField
-    status: Status
+    certainty: Certainty
     formulas: Formulas | None = None
+
+    @property
+    def status(self) -> Status:
+        """Whether all that is exact."""
+        return self.certainty.status
 
     @property
     def weight_bytes(self) -> int:
@@ -152,6 +156,7 @@ class Layer:
             "arithmetic_intensity": self.arithmetic_intensity,
             "receptive_field": _receptive_field_json(self.receptive_field),
             "status": self.status,
+            "reason": self.certainty.reason,
         }
         return layer if self.formulas is None else layer | {"formulas": self.formulas.to_json()}
 
@@ -200,6 +205,7 @@ class Report:
         totals: sums over the layers.
         notes: what a reader must be told, a line each.
         declared_inputs: the inputs by the file's own words, before any size was set.
+        single_pictures: the names of the inputs that are one picture without a batch.
         unused_initializers: the names of stored tensors that nothing reads.
     """
 
@@ -210,6 +216,7 @@ class Report:
     totals: Totals
     notes: tuple[str, ...] = ()
     declared_inputs: tuple[Tensor, ...] = ()
+    single_pictures: tuple[str, ...] = ()
     unused_initializers: tuple[str, ...] = ()
 
     @property
@@ -217,6 +224,15 @@ class Report:
         """The inputs' symbolic dimensions, each of which the numbers count as 1."""
         dims = (dim for tensor in self.inputs for dim in tensor.shape or ())
         return tuple(dict.fromkeys(dim for dim in dims if isinstance(dim, str)))
+
+    @property
+    def computed_symbols(self) -> tuple[str, ...]:
+        """The symbols of sizes that only a run can tell, as how many boxes were found."""
+        tensors = (tensor for layer in self.layers for tensor in layer.outputs)
+        dims = {dim for tensor in tensors for dim in tensor.shape or () if isinstance(dim, str)}
+        given = {name for dim in self.symbols for name in symbol_names(dim)}
+        names = {name for dim in dims for name in symbol_names(dim)}
+        return tuple(sorted(names - given))
 
     def layer(self, name: str) -> Layer:
         """Find a layer by its name, the name of one of its outputs, its scope, or its index.

@@ -1,5 +1,6 @@
 """Checks of the inferred shapes that need no inference: formulas and counts that must agree."""
 
+from itertools import zip_longest
 from math import prod
 
 from convlens.analysis.errors import InputSizeError
@@ -10,8 +11,18 @@ from convlens.analysis.sliding_window import CONVOLUTIONS, POOLINGS, sliding_win
 _PRODUCTS = frozenset({"Gemm", "MatMul"})
 
 
-def check_shapes(graph: Graph, tensors: Tensors) -> None:
+# Since opset 7 they broadcast by numpy's rules; before, an attribute says how.
+_BROADCASTING = frozenset({"Add", "Div", "Mul", "Sub", "Sum"})
+
+
+def check_shapes(graph: Graph, tensors: Tensors, *, resized: bool = False) -> None:
     """Compare what was inferred with what the operators demand.
+
+    Args:
+        graph: the operators.
+        tensors: their shapes.
+        resized: whether the picture has another size than the file says. Branches that fit in the
+            file may not fit then.
 
     Raises:
         InputSizeError: an operator cannot take the shape that reaches it.
@@ -23,6 +34,19 @@ def check_shapes(graph: Graph, tensors: Tensors) -> None:
             _check_product(node, tensors)
         elif node.op_type in CONVOLUTIONS or node.op_type in POOLINGS:
             _check_sliding_windows(node, tensors)
+        elif resized and node.op_type in _BROADCASTING and "broadcast" not in node.attributes:
+            _check_operands(node, tensors)
+
+
+def _check_operands(node: Node, tensors: Tensors) -> None:
+    shapes = [shape_of(name, tensors) or () for name in node.inputs]
+    for dims in zip_longest(*(shape[::-1] for shape in shapes), fillvalue=1):
+        if len({dim for dim in dims if isinstance(dim, int) and dim != 1}) > 1:
+            operands = " and ".join(f"[{format_shape(shape)}]" for shape in shapes)
+            raise InputSizeError(
+                f"{node.name}: {operands} do not fit together; "
+                "the network takes only the picture size that it was made for"
+            )
 
 
 def _check_sliding_windows(node: Node, tensors: Tensors) -> None:

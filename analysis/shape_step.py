@@ -6,7 +6,7 @@ from typing import Any
 
 from convlens.analysis.graph import Node
 from convlens.analysis.symbolic import Count
-from convlens.analysis.values import Values
+from convlens.analysis.values import MAX_ENTRIES, Values
 
 Counts = tuple[Count, ...]
 
@@ -32,17 +32,23 @@ class ShapeStep:
         """The shape of an input."""
         return self.shapes[index] if index < len(self.shapes) else None
 
-    def value(self, index: int) -> Values | None:
-        """The values of an input; None where it is left out or they are not known."""
+    def value(self, index: int, *, long: bool = False) -> Values | None:
+        """The values of an input; None where it is left out or they are not known.
+
+        Args:
+            index: of the input.
+            long: whether a run of any length is wanted, which must not be walked through.
+        """
         name = self.node.input(index)
-        return self.look_up(name) if name else None
+        found = self.look_up(name) if name else None
+        return found if found is None or long or found.size <= MAX_ENTRIES else None
 
     @property
     def all_values(self) -> list[Values] | None:
         """The values of all inputs; None where those of one are not known."""
         values: list[Values] = []
-        for name in self.node.inputs:
-            found = self.look_up(name)
+        for index in range(len(self.node.inputs)):
+            found = self.value(index)
             if found is None:
                 return None
             values.append(found)

@@ -21,11 +21,11 @@ from convlens.analysis.symbolic import (
     least,
     product,
 )
-from convlens.analysis.values import Values, broadcast_shape, concatenate
+from convlens.analysis.values import MAX_ENTRIES, Values, broadcast_shape, concatenate
 
-# A tensor with more entries is no shape, nor the scales of one.
-MAX_ENTRIES = 1024
 _MAX_FLOATS = 32
+# As many indices as no axis is long.
+_MAX_RUN = 2**31
 
 
 def stored_values(stored: StoredTensor) -> Values | None:
@@ -55,7 +55,9 @@ def fold(step: ShapeStep) -> Values | None:
     except (ArithmeticError, IndexError, TypeError, ValueError):
         # The operator cannot take these values; that its output is not known is the answer.
         return None
-    if values is None or values.size > MAX_ENTRIES:
+    if values is None or isinstance(values.entries, range):
+        return values
+    if values.size > MAX_ENTRIES:
         return None
     return values if all(is_bounded(entry) for entry in values.ravel()) else None
 
@@ -173,7 +175,7 @@ def _concat(step: ShapeStep) -> Values | None:
 
 
 def _slice(step: ShapeStep) -> Values | None:
-    data = step.value(0)
+    data = step.value(0, long=True)
     bounds = slice_bounds(step)
     if data is None or bounds is None:
         return None
@@ -186,7 +188,7 @@ def _slice(step: ShapeStep) -> Values | None:
 
 
 def _squeeze(step: ShapeStep) -> Values | None:
-    data = step.value(0)
+    data = step.value(0, long=True)
     axes = step.integers("axes", 1)
     if data is None or (step.has(1) and axes is None):
         return None
@@ -194,7 +196,7 @@ def _squeeze(step: ShapeStep) -> Values | None:
 
 
 def _unsqueeze(step: ShapeStep) -> Values | None:
-    data = step.value(0)
+    data = step.value(0, long=True)
     axes = step.integers("axes", 1)
     if data is None or axes is None:
         return None
@@ -215,8 +217,10 @@ def _range(step: ShapeStep) -> Values | None:
     start, limit, delta = (values.item() for values in bounds)
     if not all(isinstance(entry, int) for entry in (start, limit, delta)):
         return None
-    steps = range(start, limit, delta)
-    return Values.of(steps) if len(steps) <= MAX_ENTRIES else None
+    run = range(start, limit, delta)
+    if len(run) > _MAX_RUN:
+        return None
+    return Values(run, (len(run),)) if len(run) > MAX_ENTRIES else Values.of(run)
 
 
 def _constant_of_shape(step: ShapeStep) -> Values | None:
@@ -243,7 +247,7 @@ def _transpose(step: ShapeStep) -> Values | None:
 
 
 def _identity(step: ShapeStep) -> Values | None:
-    return step.value(0)
+    return step.value(0, long=True)
 
 
 def _non_zero(step: ShapeStep) -> Values | None:

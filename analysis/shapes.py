@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from convlens.analysis.errors import InputSizeError
 from convlens.analysis.graph import Graph
 from convlens.analysis.graph_reader import text
-from convlens.analysis.image_layout import spatial_axes
+from convlens.analysis.image_layout import ImageLayout, image_layout
 from convlens.analysis.onnx_inference import OnnxInference, infer_model
 from convlens.analysis.onnx_parts import ModelProto
 from convlens.analysis.shape import Dim, Tensor, Tensors, format_shape, format_size
@@ -35,6 +35,7 @@ class InferredShapes:
         notes: what else a reader must be told, a line each.
         bodies: the graphs inside an If, Loop or Scan, by the index of that node.
         folded: the values of the tensors that shape arithmetic makes, by name.
+        single_pictures: the inputs that are one picture without a batch.
     """
 
     tensors: Tensors
@@ -42,6 +43,7 @@ class InferredShapes:
     notes: tuple[str, ...] = ()
     bodies: Mapping[int, tuple[Body, ...]] = field(default_factory=dict)
     folded: Mapping[str, Values | None] = field(default_factory=dict)
+    single_pictures: tuple[str, ...] = ()
 
 
 def infer_shapes(
@@ -57,54 +59,74 @@ def infer_shapes(
     Args:
         proto: the model without its weights.
         graph: the same model's graph.
-        batch: replaces the first dimension of every input.
+        batch: replaces the batch of every input that has one.
         input_size: replaces the spatial dimensions of every picture input (rank 3 or more).
         symbolic: call the batch N and the spatial dimensions of every picture H and W, where no
             number is given for them.
 
     Raises:
-        InputSizeError: no input is a picture of that many axes, or an operator cannot take the
-            shape that reaches it.
+        InputSizeError: no input is a picture of that many axes, or none has a batch to be
+            replaced, or an operator cannot take the shape that reaches it.
     """
-    if input_size is not None:
-        _check_input_size(graph, input_size)
+    layouts = {
+        tensor.name: image_layout(tensor.name, len(tensor.shape or ()), graph)
+        for tensor in graph.inputs
+    }
+    _check_wanted(layouts, graph, batch, input_size)
     wanted = {
-        tensor.name: _wanted_dims(tensor, graph, batch, input_size, symbolic=symbolic)
+        tensor.name: _wanted_dims(
+            tensor, layouts[tensor.name], batch, input_size, symbolic=symbolic
+        )
         for tensor in graph.inputs
     }
     pinned = _pin_inputs(proto, wanted)
     by_onnx, notes = infer_model(pinned)
     shapes = ShapePass(by_onnx, OnnxInference.of(proto))
     shapes.run(graph, [_pinned_tensor(tensor, wanted[tensor.name]) for tensor in graph.inputs])
-    check_shapes(graph, shapes.tensors)
-    return InferredShapes(shapes.tensors, shapes.disputes, notes, shapes.bodies, shapes.values)
+    resized = input_size is not None or batch is not None
+    check_shapes(graph, shapes.tensors, resized=resized)
+    single = tuple(name for name, layout in layouts.items() if layout and layout.batch is None)
+    return InferredShapes(
+        shapes.tensors, shapes.disputes, notes, shapes.bodies, shapes.values, single
+    )
 
 
-def _check_input_size(graph: Graph, input_size: Sequence[int]) -> None:
-    if not any(len(tensor.shape or ()) == len(input_size) + 2 for tensor in graph.inputs):
-        shapes = ", ".join(f"[{format_shape(tensor.shape)}]" for tensor in graph.inputs) or "none"
+def _check_wanted(
+    layouts: Mapping[str, ImageLayout | None],
+    graph: Graph,
+    batch: int | None,
+    input_size: Sequence[int] | None,
+) -> None:
+    shapes = ", ".join(f"[{format_shape(tensor.shape)}]" for tensor in graph.inputs) or "none"
+    spatial = [layout.spatial for layout in layouts.values() if layout is not None]
+    if input_size is not None and len(input_size) not in map(len, spatial):
         raise InputSizeError(
             f"no input has {len(input_size)} spatial axes to set to "
             f"{format_size(input_size)}: the inputs are {shapes}"
+        )
+    single = [layout for layout in layouts.values() if layout and layout.batch is None]
+    if batch is not None and single and len(single) == len(layouts):
+        raise InputSizeError(
+            f"no input has a batch to set to {batch}: each is a single picture, {shapes}"
         )
 
 
 def _wanted_dims(
     tensor: Tensor,
-    graph: Graph,
+    layout: ImageLayout | None,
     batch: int | None,
     input_size: Sequence[int] | None,
     *,
     symbolic: bool,
 ) -> dict[int, Dim]:
     """The dimensions of an input that are to be replaced, by axis."""
-    rank = len(tensor.shape or ())
-    axes = spatial_axes(tensor.name, rank, graph) if rank > 2 else ()
-    wanted: dict[int, Dim] = {}
+    if layout is None:
+        return {0: batch} if batch is not None and tensor.shape else {}
+    axes, wanted = layout.spatial, dict[int, Dim]()
     if symbolic and len(axes) in _SPATIAL:
-        wanted = {0: BATCH_SYMBOL, **dict(zip(axes, _SPATIAL[len(axes)], strict=True))}
-    if batch is not None and rank > 0:
-        wanted[0] = batch
+        wanted = dict(zip(axes, _SPATIAL[len(axes)], strict=True))
+    if layout.batch is not None and (batch is not None or wanted):
+        wanted[layout.batch] = BATCH_SYMBOL if batch is None else batch
     if input_size is not None and len(axes) == len(input_size):
         wanted |= dict(zip(axes, input_size, strict=True))
     return wanted

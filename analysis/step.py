@@ -1,7 +1,7 @@
 """Steps: one operator on the image's way through the graph."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from convlens.analysis.branches import joined
 from convlens.analysis.field import Field, unknown_field
@@ -81,9 +81,23 @@ class Step:
         if name:
             stored = self.stored.get(name)
             values = self.folded.get(name) if stored is None else stored.values
-            return None if values is None else list(values.ravel())
+            return None if values is None or _is_run(values) else list(values.ravel())
         found = self.node.attributes.get(attribute)
         return list(found) if isinstance(found, tuple) else None
+
+    def run(self, index: int) -> range | None:
+        """The values of an input that follow each other; None where they do not or are not known.
+
+        They may be any number, and are not to be walked through.
+        """
+        values = self.folded.get(self.node.input(index))
+        if values is not None and isinstance(values.entries, range):
+            return values.entries if values.entries.step == 1 else None
+        listed = self.integers(index)
+        if not listed:
+            return None
+        run = range(listed[0], listed[0] + len(listed))
+        return run if listed == list(run) else None
 
     def numbers(self, index: int, attribute: str = "") -> list[float] | None:
         """As `counts`, where none of them is a formula."""
@@ -102,16 +116,15 @@ class Step:
         return axis % rank if isinstance(axis, int) else default % rank
 
     def unknown(self) -> Field:
-        """The field where the operator's effect is not understood.
-
-        Where no path was local any more, none can have become so.
-        """
-        field = unknown_field(self.known_fields, self.output)
-        is_global = all(known.complete and not any(known.views) for known in self.known_fields)
-        return replace(field, complete=is_global)
+        """The field where the operator's effect on local paths is not understood."""
+        return unknown_field(self.known_fields, self.output)
 
 
 Transfer = Callable[[Step], Field | None]
+
+
+def _is_run(values: Values) -> bool:
+    return isinstance(values.entries, range)
 
 
 def counted(axes: Sequence[int], rank: int) -> list[int] | None:

@@ -6,7 +6,7 @@ that says so; one whose output holds no pixel, as Shape, gives None.
 
 from collections.abc import Mapping
 
-from convlens.analysis.field import Field
+from convlens.analysis.field import Field, Missing, unknown_field
 from convlens.analysis.operators import (
     COPIES,
     ELEMENTWISE,
@@ -18,6 +18,7 @@ from convlens.analysis.operators import (
 from convlens.analysis.sliding_window import CONVOLUTIONS, POOLINGS
 from convlens.analysis.step import Step, Transfer
 from convlens.analysis.transfers_blocks import depth_to_space, space_to_depth
+from convlens.analysis.transfers_choices import CHOICES
 from convlens.analysis.transfers_mixing import (
     accumulated,
     attention,
@@ -37,7 +38,6 @@ from convlens.analysis.transfers_moves import (
     broadcast_to,
     concatenated,
     expanded,
-    gathered,
     padded,
     reshaped,
     sliced,
@@ -53,7 +53,9 @@ def apply(step: Step) -> Field | None:
     transfer = TRANSFERS.get(step.node.op_type)
     if transfer is _no_pixels:
         return None
-    if transfer is None or any(not field.axes for field in step.known_fields):
+    if transfer is None:
+        return unknown_field(step.known_fields, step.output, Missing.OPERATOR)
+    if any(not field.axes for field in step.known_fields):
         return step.unknown()
     return transfer(step)
 
@@ -84,6 +86,7 @@ TRANSFERS: Mapping[str, Transfer] = {
     **dict.fromkeys(RESHAPES, reshaped),
     **dict.fromkeys(SHAPE_ARITHMETIC, _no_pixels),
     **dict.fromkeys({"MatMul", "MatMulInteger", "QLinearMatMul"}, matrix_product),
+    **CHOICES,
     **dict.fromkeys({"LogSoftmax", "Softmax"}, normalised(softmax_axes)),
     "Attention": attention,
     "Concat": concatenated,
@@ -92,7 +95,6 @@ TRANSFERS: Mapping[str, Transfer] = {
     "DepthToSpace": depth_to_space,
     "Einsum": einstein_sum,
     "Expand": expanded,
-    "Gather": gathered,
     "Gemm": fully_connected,
     "GroupNormalization": normalised(spatial_axes),
     "InstanceNormalization": normalised(spatial_axes),

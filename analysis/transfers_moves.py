@@ -19,6 +19,9 @@ from convlens.analysis.shape import Dim, Shape
 from convlens.analysis.step import Step, counted
 from convlens.analysis.view import View, side_by_side
 
+# More positions than any axis has that is repeated.
+_MAX_TILED = 2**20
+
 _BORDERS: Mapping[str, Border] = {
     "constant": "nothing",
     "edge": "edge",
@@ -158,6 +161,11 @@ def _sliced_somehow(step: Step, field: Field) -> Field:
     return field
 
 
+def stretch(step: Step, field: Field, axis: int, begin: int) -> Field:
+    """What lies on one axis from `begin` on, as much as the output of the step has."""
+    return _sliced(step, field, axis, strided_reach(begin))
+
+
 def _sliced(step: Step, field: Field, axis: int, reach: Reach | None) -> Field:
     length = step.length(axis, len(field.axes))
     before = axis_length(field.axes[axis])
@@ -197,7 +205,7 @@ def padded(step: Step) -> Field:
 def gathered(step: Step) -> Field:
     """Gather: the outputs are some of the inputs, in any order."""
     field = step.field(0)
-    if field is None or step.field(1) is not None:
+    if field is None:
         return step.unknown()
     rank = len(field.axes)
     axis = step.axis(0, rank)
@@ -288,7 +296,7 @@ def tiled(step: Step) -> Field:
         length = step.length(axis, len(field.axes))
         if before == 1 or not field.image_axes(axis):
             field = field.with_axis(axis, repeated(field.axes[axis], length))
-        elif isinstance(before, int):
+        elif isinstance(before, int) and before * count <= _MAX_TILED:
             field = reached(field, axis, listed_reach([*range(before)] * count), length)
         else:
             return step.unknown()

@@ -19,11 +19,11 @@ class Values:
     """An array of any numbers.
 
     Attributes:
-        entries: the last axis runs fastest.
+        entries: the last axis runs fastest; a long run of integers is kept as a range.
         shape: as many entries as it says are there.
     """
 
-    entries: tuple[Any, ...]
+    entries: Sequence[Any]
     shape: tuple[int, ...]
 
     @staticmethod
@@ -46,7 +46,7 @@ class Values:
         """How many axes there are."""
         return len(self.shape)
 
-    def ravel(self) -> tuple[Any, ...]:
+    def ravel(self) -> Sequence[Any]:
         """The entries in a row."""
         return self.entries
 
@@ -99,6 +99,9 @@ class Values:
         Raises:
             ValueError: a step is 0.
         """
+        if isinstance(self.entries, range) and self.ndim == 1:
+            run = self.entries[bounds[0]]
+            return Values(run, (len(run),))
         ranges = [range(length)[cut] for length, cut in zip(self.shape, bounds, strict=True)]
         steps = list(zip(ranges, self._strides, strict=True))
         return self._picked(
@@ -214,6 +217,9 @@ def _axis(axis: int, rank: int) -> int:
         raise ValueError(f"there is no axis {axis} of {rank}")
     return axis % rank
 
+
+# A tensor with more entries is no shape, nor the scales of one.
+MAX_ENTRIES = 1024
 
 # The types of which shapes, sizes and scales are, as `struct` packs them, and the field of a
 # TensorProto that holds them where raw_data does not.

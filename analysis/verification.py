@@ -9,6 +9,7 @@ import numpy as np
 
 from convlens.analysis.errors import ModelFileError, SymbolicShapeError, VerificationError
 from convlens.analysis.field import Field
+from convlens.analysis.functions import inline_functions
 from convlens.analysis.graph import Graph
 from convlens.analysis.graph_reader import ONNX_DOMAINS, read_graph, text
 from convlens.analysis.measurement import (
@@ -91,7 +92,7 @@ def verify(
         InputSizeError: the network cannot take a picture of that size.
         VerificationError: the model cannot be run.
     """
-    proto = read_model(path).proto
+    proto = inline_functions(read_model(path).proto)
     graph = read_graph(proto.graph)
     if batch is None and any(isinstance(_batch(tensor), str) for tensor in graph.inputs):
         batch = 1
@@ -168,7 +169,7 @@ def _with_all_outputs(path: str | Path, graph: Graph) -> "ModelProto":
     from google.protobuf.message import DecodeError
 
     try:
-        model = onnx.load(path)
+        model = inline_functions(onnx.load(path))
     except (OSError, DecodeError, onnx.checker.ValidationError) as error:
         raise ModelFileError(f"{path}: its weights cannot be read: {error}") from error
     if model.ByteSize() > _PROTOBUF_LIMIT_BYTES:

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from convlens.analysis import AnalysisError, Report, analyze
 from convlens.analysis.errors import GraphError, InputSizeError, ModelFileError
 from convlens.analysis.shape_functions import SHAPE_FUNCTIONS
+from tests.analysis.fuzzing import fuzzed
 from tests.analysis.graphs import node, weight
 
 
@@ -157,7 +158,8 @@ def _analysed(path: Path) -> None:
         json.dumps(analyze(path, symbolic=True).to_json())
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@pytest.mark.fuzz
+@fuzzed(150)
 @given(data=st.data())
 def test_damaged_bytes_never_crash_the_reader(lenet5: Path, data: st.DataObject) -> None:
     content = bytearray(lenet5.read_bytes())
@@ -192,7 +194,8 @@ ATTRIBUTES = st.dictionaries(
 OPERATORS = [*sorted(SHAPE_FUNCTIONS), "LSTM", "NonZero", "Nonsense"]
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@pytest.mark.fuzz
+@fuzzed(300)
 @given(data=st.data())
 def test_nonsensical_graphs_never_crash_the_analysis(data: st.DataObject) -> None:
     nodes: list[onnx.NodeProto] = []

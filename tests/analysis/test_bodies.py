@@ -12,6 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from convlens.analysis import Report, analyze
 from convlens.analysis.errors import GraphError
+from convlens.analysis.verification import verify
+from convlens.cli.runtime import open_session
 from tests.analysis.graphs import Array, node, weight
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
@@ -66,6 +68,22 @@ def test_an_if_costs_its_dearer_branch_and_has_the_parameters_of_both(tmp_path: 
     assert layer.outputs[0].shape == (1, 3, 8, 8)
     assert layer.macs == 64 * 3 * 2 * 9
     assert layer.parameters.learnable == 3 * 2 * (1 + 9)
+
+
+def test_what_an_if_does_to_pixels_is_not_known(tmp_path: Path) -> None:
+    path = _save(
+        tmp_path / "model.onnx",
+        [
+            node("If", "c", "y", then_branch=_branch(1, "thin"), else_branch=_branch(3, "wide")),
+            node("Relu", "y", "z"),
+        ],
+        inputs=[_value("c", (), BOOL)],
+    )
+
+    assert [(layer.status, layer.certainty.reason) for layer in analyze(path).layers] == [
+        ("partial", "what it sees of the picture could not be worked out"),
+        ("partial", "it lies behind y, and what that sees is not known"),
+    ]
 
 
 def test_an_if_whose_condition_is_known_costs_the_branch_that_is_taken(tmp_path: Path) -> None:
@@ -149,6 +167,84 @@ def test_a_local_functions_operators_are_layers(tmp_path: Path) -> None:
     assert report.outputs[0].shape == (1, 2, 8, 8)
     assert report.totals.learnable == 36
     assert report.totals.macs == 2 * 128 * 2 * 9
+
+
+def _refers(made: onnx.NodeProto, name: str, to: str) -> onnx.NodeProto:
+    """The operator with an attribute that takes the value of one of the function's."""
+    made.attribute.append(onnx.AttributeProto(name=name, ref_attr_name=to, type="INTS"))
+    return made
+
+
+def _nested_functions() -> list[onnx.FunctionProto]:
+    """A block of a Conv with an optional bias and a default stride, and a stage of two blocks."""
+    conv = _refers(node("Conv", "a w bias", "t"), "pads", "p")
+    block = helper.make_function(
+        "local",
+        "block",
+        ["a", "w", "bias"],
+        ["b"],
+        [_refers(conv, "strides", "s"), node("Relu", "t", "b")],
+        OPSETS,
+        attributes=["p"],
+        attribute_protos=[helper.make_attribute("s", [2, 1])],
+    )
+    first = helper.make_node("block", ["a", "w"], ["m"], "first", domain="local")
+    second = helper.make_node("block", ["m", "w", "bias"], ["b"], "second", domain="local")
+    second.attribute.append(helper.make_attribute("s", [1, 1]))
+    nodes = [_refers(made, "p", "q") for made in (first, second)]
+    stage = helper.make_function(
+        "local", "stage", ["a", "w", "bias"], ["b"], nodes, OPSETS, attributes=["q"]
+    )
+    return [block, stage]
+
+
+def test_what_lies_inside_a_call_is_named_by_the_way_to_it(tmp_path: Path) -> None:
+    calls = [
+        helper.make_node("stage", ["x", "w", "c"], ["h"], "one", domain="local", q=[1] * 4),
+        helper.make_node("stage", ["h", "w"], ["y"], domain="local", q=[1, 0, 1, 0]),
+    ]
+    functions = _nested_functions()
+    path = _save(tmp_path / "m.onnx", calls, functions, w=weight(2, 2, 3, 3), c=weight(2))
+    report = analyze(path)
+    session = onnxruntime.InferenceSession(path)
+    (measured,) = session.run(["y"], {"x": np.zeros((1, 2, 8, 8), np.float32)})
+
+    assert [layer.name for layer in report.layers] == [
+        f"{stage}/{block}/{name}"
+        for stage in ("one", "y")
+        for block in ("first", "second")
+        for name in ("t", "b")
+    ]
+    assert [layer.inputs[0].name for layer in report.layers[::2]] == ["x", "one/m", "h", "y/m"]
+    assert [layer.inputs[2].name for layer in report.layers[::2]] == ["", "c", "", ""]
+    assert [layer.outputs[0].shape for layer in report.layers[1::2]] == [
+        (1, 2, 4, 8),
+        (1, 2, 4, 8),
+        (1, 2, 2, 6),
+        (1, 2, *measured.shape[2:]),
+    ]
+    assert {layer.status for layer in report.layers} == {"exact"}
+    assert verify(path, open_session).holds
+
+
+def test_a_body_in_a_function_has_names_of_its_own_in_every_call(tmp_path: Path) -> None:
+    choose = node("If", "c", "b", then_branch=_branch(1, "thin"), else_branch=_branch(3, "wide"))
+    for attribute in choose.attribute:
+        attribute.g.node[0].input[0] = "a"
+    choice = helper.make_function("local", "choice", ["a", "c"], ["b"], [choose], OPSETS)
+    calls = [
+        helper.make_node("choice", ["x", "c"], ["h"], "one", domain="local"),
+        helper.make_node("Conv", ["h", "w"], ["back"]),
+        helper.make_node("choice", ["back", "c"], ["y"], "two", domain="local"),
+    ]
+    path = _save(
+        tmp_path / "m.onnx", calls, [choice], [_value("c", (), BOOL)], w=weight(2, 3, 1, 1)
+    )
+    report = analyze(path)
+
+    assert [layer.name for layer in report.layers] == ["one/b", "back", "two/b"]
+    assert report.outputs[0].shape == (1, 3, 8, 8)
+    assert report.totals.learnable == 2 * 3 * 2 * (1 + 9) + 6
 
 
 def test_a_function_that_calls_itself_is_refused(tmp_path: Path) -> None:

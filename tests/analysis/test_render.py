@@ -56,11 +56,13 @@ def test_the_marks_in_the_table_are_explained_where_they_occur(
 
     assert "2 ~" in text
     assert "~: branches with different strides or centres" in text
-    assert "?: not known; operators not understood: Hardmax" in text
+    assert "at least 4,096 MACs, at least" in text
+    assert "?: not known in 1 of 3 layers; operators not understood: Hardmax" in text
     assert "all: sees the whole picture" not in text
     plain_text = plain(report_text(analyze(lenet5)))
     assert "all: sees the whole picture, first at fc1" in plain_text
     assert "~" not in plain_text
+    assert "at least" not in plain_text
     assert "?" not in plain_text
 
 

@@ -38,6 +38,7 @@ LAYER = {
         "aligned": bool,
     },
     "status": str,
+    "reason": OPTIONAL_TEXT,
 }
 SCHEMA = {
     "schema": str,

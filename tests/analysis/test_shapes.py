@@ -98,3 +98,17 @@ def test_a_disagreement_with_onnx_is_reported(tmp_path: Path) -> None:
         "conv: onnx infers the output shape [batch,1,31,31], the formula gives [batch,1,30,30]",
     )
     assert [layer.status for layer in report.layers] == ["partial", "exact"]
+
+
+def test_branches_that_do_not_fit_at_another_size_are_refused(tmp_path: Path) -> None:
+    nodes = [
+        node("Reshape", "x windows", "cut"),
+        node("Reshape", "cut map", "whole"),
+        node("Add", "x whole", "y"),
+    ]
+    constants = {"windows": np.array([-1, 2, 4, 2, 4]), "map": np.array([-1, 1, 8, 8])}
+    path = save_graph(tmp_path / "m.onnx", nodes, constants, ("batch", 1, 8, 8))
+
+    assert analyze(path).outputs[0].shape == ("batch", 1, 8, 8)
+    with pytest.raises(InputSizeError, match=r"y: \[batch,1,16,16\] and \[4\*batch,1,8,8\] do not"):
+        analyze(path, input_size=(16, 16))

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from torch import nn
 from torchvision import models
 from torchvision.models.convnext import CNBlockConfig
@@ -20,19 +20,15 @@ from convlens.analysis.shapes import infer_shapes
 from convlens.analysis.verification import field_differences, verify
 from convlens.cli.runtime import open_session
 from tests.analysis.conftest import export
+from tests.analysis.fuzzing import fuzzed
 from tests.analysis.graphs import node, save_graph, save_wrong_shape, weight
 from tests.analysis.random_graphs import RandomNetwork, random_networks
 
 _ALL = 10**6
 
 
-@settings(
-    max_examples=100,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
+@pytest.mark.fuzz
+@fuzzed(60)
 @given(network=random_networks())
 def test_every_unit_of_a_random_network_sees_what_was_computed(
     tmp_path: Path, network: RandomNetwork

@@ -1,6 +1,7 @@
 """Make the Keras files: `pip install tensorflow-cpu==2.19.* tf2onnx==1.17.*`, then run this.
 
-Each is exported by tf2onnx; of the published network only the structure is kept.
+Each is exported by tf2onnx, one of them by way of Keras's own `export`; of the published network
+only the structure is kept.
 """
 
 from pathlib import Path
@@ -34,11 +35,17 @@ def small_network(interpolation: str) -> keras.Model:
     return keras.Model(image, layers.Dense(5)(layers.Flatten()(x)))
 
 
-def converted(model: keras.Model, opset: int) -> onnx.ModelProto:
-    """As tf2onnx converts it, with no weight at its initial 0 or 1, which it would drop."""
+def shaken(model: keras.Model) -> keras.Model:
+    """With no weight at its initial 0 or 1, which tf2onnx would drop."""
     random = np.random.default_rng(0)
     for weight in model.weights:
         weight.assign(weight.numpy() + random.random(weight.shape).astype("float32") / 100 + 0.001)
+    return model
+
+
+def converted(model: keras.Model, opset: int) -> onnx.ModelProto:
+    """As tf2onnx converts it."""
+    shaken(model)
     shape = (None, *model.inputs[0].shape[1:])
     signature = (tf.TensorSpec(shape, tf.float32, name="image"),)
     return tf2onnx.convert.from_keras(model, input_signature=signature, opset=opset)[0]
@@ -48,5 +55,9 @@ def converted(model: keras.Model, opset: int) -> onnx.ModelProto:
 for opset, interpolation in ((9, "nearest"), (17, "bilinear")):
     model = converted(small_network(interpolation), opset)
     onnx.save(model, HERE / f"keras_small_opset{opset}.onnx")
+exported = shaken(small_network("bilinear"))
+# Keras refuses to export what was never called.
+exported(np.zeros((1, *exported.inputs[0].shape[1:]), "float32"))
+exported.export(HERE / "keras_export.onnx", format="onnx", verbose=False)
 published = converted(keras.applications.MobileNetV2(weights=None), 17)
 onnx.save(without_weights(published), HERE / "keras_mobilenetv2.onnx")
