@@ -8,8 +8,9 @@ own, which is made if it is missing.
     make bench
     .venv/bin/python bench/analyze.py --families FOLDER
 
-The second times every torchvision model of the six families, warm and in-process, as `convlens
-export` writes their graphs, less the weights. They are exported into the folder, once: half an hour.
+The second times every torchvision model of the six families, warm and in-process, as
+`convlens export` writes their graphs, less the weights. They are exported into the folder, once:
+half an hour.
 """
 
 import argparse

@@ -221,7 +221,7 @@ class Batcher:
 
         Short runs go one after the other, and are cheaper together.
         """
-        if self._short_shapes is not None:
+        if self._short_runs.last_was_short:
             return self._max_batch_size
         return min(self._max_batch_size, -(-self._rows_waiting // len(self._workers)))
 
