@@ -100,8 +100,8 @@ class Loader:
 
     def _prepare(self, file: ModelFile, estimate: bool) -> Prepared:
         source = ModelSource.read(file.path)
-        plan = self._planner.choose(source)
         try:
+            plan = self._planner.choose(source)
             return Prepared(file, source, plan, session_bytes(file.path, plan) if estimate else 0)
         except OSError as error:
             raise ModelLoadError(str(error)) from error

@@ -12,9 +12,9 @@ ConvolutionSearch = Literal["exhaustive", "heuristic", "default"]
 # Those that compute on the processors, and those of them whose sessions share their weights.
 PROCESSOR_PROVIDERS = ("cpu", "openvino")
 ELASTIC_PROVIDERS = ("cpu",)
-# Of a run on one processor. Networks that read many weights for little arithmetic gain by as many,
-# and by more; what others keep in the cache between two layers does not fit any more: EfficientNet
-# takes a tenth more with 8. `convlens tune` finds what is best for a network.
+# Of a run on one processor. Networks that read many weights for little arithmetic gain by these,
+# and by more; what others keep in the cache between two layers does not fit any more: in a server
+# EfficientNet-B0 took a tenth more with 8. `convlens tune` finds what is best for a network.
 PROCESSOR_ROWS = 4
 
 

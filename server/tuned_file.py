@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 SCHEMA = "convlens.tuned/1"
 Goal = Literal["throughput", "latency"]
+TINY_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -98,22 +99,27 @@ class Planner:
     max_batch_size: int = Plan.max_batch_size
 
     def choose(self, source: ModelSource) -> Plan:
-        """The tuned plan where there is one that still holds, else the base; the log says why."""
+        """The tuned plan where there is one that still holds, else the base; the log says why.
+
+        Raises:
+            OSError: the model's file is gone.
+        """
         path = tuned_path(source.path)
+        base = self._untuned(source)
         if self.goal == "off" or not path.exists():
-            return self.base
+            return base
         try:
             tuned = Tuned.read(path)
         except (OSError, ValueError) as error:
             logger.warning("%s is ignored: %s", path, error)
-            return self.base
+            return base
         plan = tuned.plans[self.goal]
         processors = tuned.key.get("processors")
         is_of_all = self.shared and processors != self.processors
         reason = self._why_not(tuned, plan, source, processors if is_of_all else self.processors)
         if reason is not None:
             logger.warning("%s is ignored: %s", path, reason)
-            return self.base
+            return base
         if is_of_all:
             logger.info(
                 "%s was tuned on %s processors; here are %d", path, processors, self.processors
@@ -124,6 +130,12 @@ class Planner:
         size = min(plan.max_batch_size, self.max_batch_size)
         logger.info("%s, tuned for %s: %s", source.path, self.goal, plan)
         return replace(plan, max_batch_size=size)
+
+    def _untuned(self, source: ModelSource) -> Plan:
+        """The base; a tiny network's rows share what a run costs besides, as many as may."""
+        if source.path.stat().st_size < TINY_BYTES:
+            return replace(self.base, max_batch_size=self.max_batch_size)
+        return self.base
 
     def _why_not(
         self, tuned: Tuned, plan: Plan, source: ModelSource, processors: object

@@ -108,7 +108,7 @@ def test_it_reads_metadata_configuration_statistics_and_index(said: dict[str, An
     assert said["model_metadata"]["inputs"] == [
         {"name": "input", "datatype": "FP32", "shape": ["-1", "1", "32", "32"]}
     ]
-    assert said["model_config"]["config"]["max_batch_size"] > 1
+    assert said["model_config"]["config"]["max_batch_size"] == 16
     (statistics,) = said["statistics"]["model_stats"]
     assert int(statistics["inference_stats"]["success"]["count"]) >= 15
     assert int(statistics["inference_count"]) >= 42
