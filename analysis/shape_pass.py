@@ -299,7 +299,8 @@ def _dims(shape: Counts) -> Shape:
 @lru_cache(maxsize=4096, typed=True)  # the same few dimensions come back in every shape
 def _dim(count: Count) -> int | str:
     """The dimension; what a damaged file makes of one, as a negative number, is not known."""
-    if isinstance(count, Expression | int) and is_bounded(count):
+    is_number = isinstance(count, Expression | int) and not isinstance(count, bool)
+    if is_number and is_bounded(count):
         return to_dim(count) if isinstance(count, Expression) or count >= 0 else "?"
     return "?"
 

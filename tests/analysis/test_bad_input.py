@@ -109,6 +109,11 @@ def test_a_negative_dimension_is_not_known(tmp_path: Path) -> None:
     assert analyze(path).outputs[0].shape == ("x_dim0", 3, "x_dim2", 8)
 
 
+def test_a_truth_is_no_dimension(tmp_path: Path) -> None:
+    report = _report(tmp_path, node("OneHot", "x yes", "y"), node("SpaceToDepth", "y", "z"))
+    assert report.layers[0].outputs[0].shape == (1, 3, 8, 8, "y_dim4")
+
+
 def test_dimensions_that_multiply_without_end_stay_small(tmp_path: Path) -> None:
     nodes = [node("Mul", "big big", "v0")]
     nodes += [node("Mul", f"v{i} v{i}", f"v{i + 1}") for i in range(200)]
