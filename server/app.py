@@ -25,7 +25,7 @@ from convlens.server.health import Health
 from convlens.server.http import HttpPort, Probes
 from convlens.server.inference_service import InferenceServicer
 from convlens.server.judge import Jury
-from convlens.server.memory import keep_imports
+from convlens.server.memory import keep_imports, share_heaps
 from convlens.server.metrics import Metrics
 from convlens.server.port import open_port, warn_if_open
 from convlens.server.providers import choose_provider
@@ -68,6 +68,7 @@ class App:
         administration: Administration | None = None,
         jury: Jury | None = None,
     ) -> None:
+        share_heaps()
         Image.MAX_IMAGE_PIXELS = None  # the limit is ours: `Settings.max_pixels`
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.settings = settings
