@@ -25,11 +25,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from convlens.server.settings import BUNDLED_MODELS
-
 ROUNDS = 3
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
+BUNDLED_MODELS = ROOT / "server" / "bundled" / "models"
 MACHINE = f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}"
 # Both start from compiled bytecode, as installed packages do.
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
