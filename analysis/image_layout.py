@@ -98,6 +98,8 @@ def _unsqueezed(node: Node, order: _Order, graph: Graph) -> _Order | None:
     rank = len(order) + len(axes or ())
     if not axes or not all(-rank <= axis < rank for axis in axes):
         return None
-    new = {axis % rank for axis in axes}
+    new = {axis % rank for axis in axes}.intersection(range(rank))
+    if len(new) < len(axes):  # one is there twice, or is no integer
+        return None
     rest = iter(order)
     return tuple(None if axis in new else next(rest) for axis in range(rank))

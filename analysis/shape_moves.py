@@ -136,6 +136,8 @@ def _unsqueeze(step: ShapeStep) -> Shapes:
         return None
     rank = len(data) + len(axes)
     new = {int(axis) % rank for axis in axes}
+    if len(new) < len(axes):  # one is there twice
+        return None
     rest = iter(data)
     return [tuple(1 if axis in new else next(rest) for axis in range(rank))]
 

@@ -114,6 +114,12 @@ def test_a_truth_is_no_dimension(tmp_path: Path) -> None:
     assert report.layers[0].outputs[0].shape == (1, 3, 8, 8, "y_dim4")
 
 
+def test_axes_that_are_there_twice_cost_one_row_its_shape(tmp_path: Path) -> None:
+    report = _report(tmp_path, node("Unsqueeze", "x m", "y"), node("Relu", "x", "z"))
+    assert [layer.status for layer in report.layers] == ["partial", "exact"]
+    assert report.layers[0].outputs[0].shape is None
+
+
 def test_dimensions_that_multiply_without_end_stay_small(tmp_path: Path) -> None:
     nodes = [node("Mul", "big big", "v0")]
     nodes += [node("Mul", f"v{i} v{i}", f"v{i + 1}") for i in range(200)]
