@@ -1,6 +1,7 @@
 """onnxruntime's own CPU provider: it is always there, and computes in fp32."""
 
 import logging
+import shutil
 from pathlib import Path
 
 import onnxruntime as ort
@@ -34,7 +35,8 @@ def open_cpu(source: ModelSource, plan: Plan, machine: Machine) -> Session:
                 return _open_plan(kept / OPTIMISED, plan, machine, optimise=False)
             except RUNTIME_ERRORS as error:
                 logger.warning("the cache in %s is not used: %s", folder, error)
-                (folder / "optimised" / OPTIMISED).unlink(missing_ok=True)
+                # The whole of it, or the next start would take the rest for a kept model.
+                shutil.rmtree(folder / "optimised", ignore_errors=True)
     if plan.elastic and not is_small:
         # Each session would hold the weights. One whose threads are shared is almost as fast.
         return _open(source.path, plan.processors, optimise=True)
