@@ -50,7 +50,8 @@ def inline_functions(proto: ModelProto) -> ModelProto:
         inlined.opset_import.extend(
             entry for entry in function.opset_import if text(entry.domain) not in known
         )
-    _Inliner(functions, _tensor_names(proto.graph)).replace_calls(inlined.graph, _Call())
+    tensors = dict.fromkeys(_tensor_names(proto.graph), 1)
+    _Inliner(functions, tensors).replace_calls(inlined.graph, _Call())
     return inlined
 
 
@@ -126,13 +127,13 @@ class _Inliner:
 
     Attributes:
         functions: by domain, name and overload.
-        tensors: the names of tensors that are in use.
-        names: those of operators in functions.
+        tensors: the names of tensors that are in use, with the last number that each was given.
+        names: those of operators in functions, likewise.
     """
 
     functions: Mapping[_Key, "FunctionProto"]
-    tensors: set[str]
-    names: set[str] = field(default_factory=set)
+    tensors: dict[str, int]
+    names: dict[str, int] = field(default_factory=dict)
 
     def replace_calls(self, graph: "GraphProto", call: _Call) -> None:
         """Replace the calls in a graph or in the body of an operator."""
@@ -203,13 +204,13 @@ def _name(node: NodeProto) -> str:
     return text(node.name) or next(iter(map(text, node.output)), text(node.op_type))
 
 
-def _unused(name: str, taken: set[str]) -> str:
+def _unused(name: str, taken: dict[str, int]) -> str:
     """The name, with a number where it is taken; it is from then on."""
-    number, unused = 1, name
+    unused, number = name, taken.get(name, 0)
     while unused in taken:
         number += 1
         unused = f"{name}_{number}"
-    taken.add(unused)
+    taken[name], taken[unused] = number or 1, 1
     return unused
 
 

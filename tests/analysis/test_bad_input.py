@@ -4,6 +4,7 @@ import contextlib
 import json
 import tempfile
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from convlens.analysis import AnalysisError, Report, analyze
 from convlens.analysis.errors import GraphError, InputSizeError, ModelFileError
+from convlens.analysis.functions import inline_functions
 from convlens.analysis.shape_functions import SHAPE_FUNCTIONS
 from tests.analysis.fuzzing import fuzzed
 from tests.analysis.graphs import node, weight
@@ -128,6 +130,25 @@ def test_dimensions_that_multiply_without_end_stay_small(tmp_path: Path) -> None
     report = _report(tmp_path, *nodes)
 
     assert all(len(str(layer.outputs[0].shape)) < 2000 for layer in report.layers)
+
+
+def test_operators_of_one_name_are_told_apart_without_a_search() -> None:
+    count = 50_000
+    ends = ["x", *(f"t{index}" for index in range(count - 1)), "y"]
+    body = [
+        helper.make_node("Relu", [source], [target], name="same")
+        for source, target in pairwise(ends)
+    ]
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]
+    function = helper.make_function("own", "F", ["x"], ["y"], body, opsets[:1])
+    call = helper.make_node("F", ["a"], ["b"], name="call", domain="own")
+    graph = helper.make_graph([call], "g", [], [])
+
+    model = helper.make_model(graph, functions=[function], opset_imports=opsets)
+    names = [node.name for node in inline_functions(model).graph.node]
+
+    assert names[:3] == ["call/same", "call/same_2", "call/same_3"]
+    assert len(set(names)) == count
 
 
 def test_loops_in_loops_take_no_time(tmp_path: Path) -> None:
