@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from fractions import Fraction
 
+from convlens.analysis.interval import Span
 from convlens.analysis.number import Number
 from convlens.analysis.receptive_field import ReceptiveField
 
@@ -45,11 +46,13 @@ class Clipped:
 def clipped(
     field: ReceptiveField, picture: tuple[int, ...], unit: tuple[int, ...]
 ) -> Clipped | None:
-    """Clip the window of a unit to the picture; an axis without a local path is seen as a whole.
+    """Clip the window of a unit to what the picture and the maps before it have.
+
+    An axis without a local path is seen as a whole.
 
     Args:
         field: of the unit's map.
-        picture: the spatial size of the picture, in pixels.
+        picture: the spatial size of the picture, in pixels, the axes in the field's order.
         unit: its position on the map, the axes in the field's order.
 
     Returns:
@@ -59,13 +62,16 @@ def clipped(
         return None
     begins, ends = list[Number](), list[Number]()
     window: Number = 1
-    per_axis = zip(field.size, field.stride, field.start, picture, unit, strict=True)
-    for size, stride, start, length, position in per_axis:
+    spans = field.spans or (None,) * len(picture)
+    per_axis = zip(field.size, field.stride, field.start, picture, unit, spans, strict=True)
+    for size, stride, start, length, position, span in per_axis:
         if size is None or stride is None or start is None:
             size, stride, start = length, 0, 0
         first = start + stride * position
-        begins.append(max(first, 0))
-        ends.append(min(first + size, length))
+        whole = Span(0, length)
+        seen = Span(first, first + size) & (whole if span is None else whole & span)
+        begins.append(seen.begin)
+        ends.append(seen.end)
         window *= size
     area = 1
     for length in picture:

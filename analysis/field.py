@@ -12,7 +12,7 @@ from enum import IntEnum
 from itertools import product
 from math import prod
 
-from convlens.analysis.interval import Interval
+from convlens.analysis.interval import Interval, Span
 from convlens.analysis.reach import Reach
 from convlens.analysis.shape import Dim, Shape
 from convlens.analysis.view import View
@@ -150,20 +150,25 @@ def image_field(shape: Shape, spatial_axes: Sequence[int], *, exact: bool = Fals
         exact: whether to follow what every single position sees, where the sizes are known.
     """
     image_axis = {axis: index for index, axis in enumerate(spatial_axes)}
-    pixels = View((Interval(size=1, stride=1, start=0),))
-    views = [_followed(pixels, shape[axis]) if exact else pixels for axis in spatial_axes]
+    views = [_pixels(shape[axis], exact=exact) for axis in spatial_axes]
     return Field(
         axes=tuple((Digit(dim, image_axis.get(axis)),) for axis, dim in enumerate(shape)),
         views=tuple(views),
     )
 
 
-def _followed(pixels: View, length: Dim) -> View:
-    """The view with every single pixel followed, where it is known how many there are."""
+def _pixels(length: Dim, *, exact: bool) -> View:
+    """Every pixel of an image axis sees itself."""
+    intervals = (Interval(size=1, stride=1, start=0),)
+    if not isinstance(length, int):
+        return View(intervals)
+    whole = Span(0, length)
+    if not exact:
+        return View(intervals, span=whole, tight=whole)
     # Imported here because it brings in numpy, and few follow single pixels.
     from convlens.analysis.extents import pixel_extents
 
-    return replace(pixels, extents=pixel_extents(length) if isinstance(length, int) else None)
+    return View(intervals, pixel_extents(length), span=whole, tight=whole)
 
 
 def unknown_field(

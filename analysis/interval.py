@@ -7,6 +7,28 @@ from convlens.analysis.reach import Reach
 
 
 @dataclass(frozen=True)
+class Span:
+    """The pixels begin ... end - 1 of an image axis; none where end is not above begin."""
+
+    begin: Number
+    end: Number
+
+    def __and__(self, other: "Span") -> "Span":
+        """The pixels of both."""
+        if self.begin >= other.begin and self.end <= other.end:
+            return self
+        return Span(max(self.begin, other.begin), min(self.end, other.end))
+
+    def __or__(self, other: "Span") -> "Span":
+        """The pixels from the first of either to the last of either."""
+        return Span(min(self.begin, other.begin), max(self.end, other.end))
+
+    def holds(self, other: "Span") -> bool:
+        """Whether the other one lies within."""
+        return self.begin <= other.begin and other.end <= self.end
+
+
+@dataclass(frozen=True)
 class Interval:
     """Position i sees the pixels start + stride * i ... start + stride * i + size - 1.
 
@@ -44,6 +66,11 @@ class Interval:
             stride=plain(self.stride * reach.rate),
             start=plain(self.start + near),
         )
+
+    def span(self, length: int) -> Span:
+        """What `length` positions see together."""
+        near, far = sorted((self.start, self.start + self.stride * (length - 1)))
+        return Span(near, far + self.size)
 
     def at(self, position: int) -> "Interval":
         """What one position sees, as an interval of stride 0."""

@@ -13,7 +13,7 @@ from convlens.analysis.field import (
 )
 from convlens.analysis.graph import Graph, Node
 from convlens.analysis.image_layout import image_layout
-from convlens.analysis.interval import Interval
+from convlens.analysis.interval import Interval, Span
 from convlens.analysis.number import Number, plain
 from convlens.analysis.shape import Tensors, shape_of
 from convlens.analysis.step import Step
@@ -44,6 +44,8 @@ class ReceptiveField:
             of; (1, 0) after a Transpose of height and width.
         paths: for each of these entries what a position sees over the paths of each stride; empty
             where no path stays local.
+        spans: for each of these entries the pixels beyond which no position sees any, whatever its
+            interval says; None where the sizes are not known.
     """
 
     size: PerAxis = None
@@ -54,6 +56,7 @@ class ReceptiveField:
     complete: bool = True
     axes: tuple[int, ...] = field(default=(), compare=False)
     paths: tuple[tuple[Interval, ...], ...] = field(default=(), compare=False)
+    spans: tuple[Span | None, ...] = field(default=(), compare=False)
 
     @property
     def aligned(self) -> bool:
@@ -161,6 +164,7 @@ def receptive_field(field: Field | None, graph: Graph) -> ReceptiveField:
         return ReceptiveField()
     axes = _in_tensor_order(field)
     intervals = [_reported(field, image_axis) for image_axis in axes]
+    views = [field.views[image_axis] for image_axis in axes]
 
     def name(node: int | None) -> str | None:
         return None if node is None else graph.nodes[node].name
@@ -173,7 +177,8 @@ def receptive_field(field: Field | None, graph: Graph) -> ReceptiveField:
         misaligned_since=name(field.misaligned_since),
         complete=field.complete,
         axes=tuple(axes) if any(intervals) else (),
-        paths=tuple(view.intervals if view else () for view in (field.views[a] for a in axes)),
+        paths=tuple(view.intervals if view else () for view in views),
+        spans=tuple(view.span if view else None for view in views),
     )
 
 

@@ -177,10 +177,7 @@ def _sliced(step: Step, field: Field, axis: int, reach: Reach | None) -> Field:
         # Some of the channels may see less than all of them together.
         field = field.with_views(View.loosened) if field.is_blended else field
         return field.with_axis(axis, (Digit(length),))
-    # What is cut off may come back as padding, which sees nothing where the formula sees pixels.
-    return reached(field, axis, reach, length).with_views(
-        lambda view: replace(view, is_tight=view.is_tight and isinstance(length, str))
-    )
+    return reached(field, axis, reach, length)
 
 
 def padded(step: Step) -> Field:
@@ -241,8 +238,7 @@ def _gathered_along(field: Field, axis: int, reach: Reach | None, length: Dim) -
     if not field.image_axes(axis):
         field = field.with_views(View.loosened) if field.is_blended else field
         return field.with_axis(axis, (Digit(length),))
-    field = reached(field, axis, reach, length)
-    return field.with_views(lambda view: replace(view, is_tight=False))
+    return reached(field, axis, reach, length)
 
 
 def _with_axis_split(step: Step, field: Field, axis: int, shape: Shape) -> Field:

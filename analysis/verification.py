@@ -12,6 +12,7 @@ from convlens.analysis.field import Field
 from convlens.analysis.functions import inline_functions
 from convlens.analysis.graph import Graph
 from convlens.analysis.graph_reader import ONNX_DOMAINS, read_graph, text
+from convlens.analysis.interval import Span
 from convlens.analysis.measurement import (
     OpenSession,
     Sighting,
@@ -107,7 +108,6 @@ def verify(
     opset = max((o.version for o in proto.opset_import if o.domain in ONNX_DOMAINS), default=0)
     fields = trace_fields(graph, bound, opset, inferred.folded, exact=True)
     chosen, skipped = _chosen(graph, fields, units)
-    lengths = _picture_lengths(graph, fields)
     measured = 0
     for image_axis in range(max((len(field.views) for field in fields.values()), default=0)):
         local = [unit for unit in chosen if _view(fields[unit.tensor], image_axis) is not None]
@@ -118,7 +118,7 @@ def verify(
         except SymbolicShapeError as error:
             skipped.append(f"receptive fields: {error}")
             break
-        differences += field_differences(sightings, fields, image_axis, lengths[image_axis])
+        differences += field_differences(sightings, fields, image_axis)
         measured += len(local)
     return Verification(
         shapes=len(actual),
@@ -235,22 +235,8 @@ def _passes_on(before: Field | None, after: Field) -> bool:
     )
 
 
-def _picture_lengths(graph: Graph, fields: Mapping[str, Field]) -> list[int]:
-    """The length of each image axis; of the smallest picture where there are several."""
-    pictures = [fields[tensor.name] for tensor in graph.inputs if tensor.name in fields]
-    image_axes = range(max((len(field.views) for field in pictures), default=0))
-    return [
-        min(
-            int(digit.length)
-            for field in pictures
-            for digit in field.walks(image_axis)
-        )
-        for image_axis in image_axes
-    ]  # fmt: skip
-
-
 def field_differences(
-    sightings: Mapping[Unit, Sighting], fields: Mapping[str, Field], image_axis: int, length: int
+    sightings: Mapping[Unit, Sighting], fields: Mapping[str, Field], image_axis: int
 ) -> Iterator[str]:
     """Say where units see something else along an image axis than what was computed.
 
@@ -258,7 +244,6 @@ def field_differences(
         sightings: what was seen in a run.
         fields: what was computed, of the units' tensors.
         image_axis: along which it was seen.
-        length: of the picture along it.
     """
     for unit, sighting in sightings.items():
         field = fields[unit.tensor]
@@ -274,7 +259,7 @@ def field_differences(
                 f"{where}: sees {_span(sighting)} in a run, "
                 f"and was computed to see {_span(expected)}"
             )
-        elif not _fits(sighting, view, position, length):
+        elif not _fits(sighting, view, position):
             yield f"{where}: sees {_span(sighting)} in a run, which is not its receptive field"
 
 
@@ -303,25 +288,22 @@ def _expected(field: Field, unit: Unit, image_axis: int) -> Sighting | None:
     return found
 
 
-def _fits(sighting: Sighting, view: View, position: int, length: int) -> bool:
-    """Whether the formula's interval covers what was seen, and is it where it lies in the picture.
+def _fits(sighting: Sighting, view: View, position: int) -> bool:
+    """Whether the formula's interval covers what was seen, and is it where nothing is cut off.
 
     Args:
         sighting: what was seen.
         view: what was computed.
         position: of the unit.
-        length: of the picture.
     """
-    seen = [(i.start + i.stride * position, i.size) for i in view.intervals]
-    begin = min(start for start, _ in seen)
-    end = max(start + size for start, size in seen)
     if sighting.first is None or sighting.last is None:
         return True
-    if view.is_tight and begin >= 0 and end <= length:
-        return (sighting.first, sighting.last) == (begin, end - 1)
-    if view.is_mirrored:
-        return True
-    return begin <= sighting.first and sighting.last < end
+    seen = Span(sighting.first, sighting.last + 1)
+    window = view.window(position)
+    if view.tight is not None and view.tight.holds(window):
+        return seen == window
+    is_in_span = view.span is None or view.span.holds(seen)
+    return is_in_span and (view.is_mirrored or window.holds(seen))
 
 
 def _span(sighting: Sighting) -> str:

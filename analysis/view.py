@@ -5,13 +5,13 @@ the truth for one size: what each position sees of that picture and no more. The
 all positions, so that they are followed only where somebody wants to compare them with a run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from operator import or_
+from operator import and_, or_
 from typing import TYPE_CHECKING
 
-from convlens.analysis.interval import Interval, is_aligned, union
+from convlens.analysis.interval import Interval, Span, is_aligned, union
 from convlens.analysis.number import Number
 from convlens.analysis.reach import Reach, strided_reach
 
@@ -27,15 +27,19 @@ class View:
         intervals: a position sees what it sees by all of them; each has a stride of its own.
         extents: the same one position after the other; None where it is not followed, or known
             only to be covered by the intervals.
-        is_tight: whether an interval that lies in the picture is what is seen there, and does not
-            merely cover it.
+        span: no position sees a pixel outside of it, whatever its interval says: a position that a
+            map does not have, because it was cut off or there was no room for another window,
+            is padding to whoever reads it. None where the sizes are not known.
+        tight: an interval that lies in it is what is seen there, and does not merely cover it; None
+            where that holds for none.
         is_mirrored: whether some padding repeats pixels, so that positions whose interval leaves
             the picture see other pixels instead.
     """
 
     intervals: tuple[Interval, ...]
     extents: "Extents | None" = None
-    is_tight: bool = True
+    span: Span | None = None
+    tight: Span | None = None
     is_mirrored: bool = False
 
     @property
@@ -55,12 +59,25 @@ class View:
         extents = None
         if self.extents is not None and length is not None:
             extents = self.extents.through(reach, length)
+        intervals = tuple([interval.through(reach) for interval in self.intervals])
+        seen = (
+            None
+            if length is None
+            else reduce(or_, [interval.span(length) for interval in intervals])
+        )
+        # What is mirrored or wrapped into a map is seen from where no interval tells.
+        is_straight = reach.border in {"nothing", "edge"}
         return View(
-            intervals=tuple(interval.through(reach) for interval in self.intervals),
+            intervals=intervals,
             extents=extents,
-            is_tight=self.is_tight and reach.is_even,
+            span=self.span & seen if self.span and seen and is_straight else self.span,
+            tight=self.tight & seen if self.tight and seen and reach.is_even else None,
             is_mirrored=self.is_mirrored or reach.border != "nothing",
         )
+
+    def window(self, position: int) -> Span:
+        """What one position sees before clipping."""
+        return reduce(or_, [interval.at(position).span(1) for interval in self.intervals])
 
     def frozen(self, length: int | None) -> "View":
         """What `length` positions see that all see what the only position of this one sees."""
@@ -72,7 +89,7 @@ class View:
 
     def loosened(self) -> "View":
         """The view where positions see at most this."""
-        return replace(self, extents=None, is_tight=False)
+        return replace(self, extents=None, tight=None)
 
 
 def are_aligned(views: Sequence[View]) -> bool:
@@ -97,9 +114,16 @@ def united(views: Sequence[View]) -> View:
     return View(
         tuple(by_stride.values()),
         extents,
-        is_tight=len(by_stride) == 1 and all(view.is_tight for view in views),
+        span=_joined([view.span for view in views], or_),
+        tight=_joined([view.tight for view in views], and_) if len(by_stride) == 1 else None,
         is_mirrored=any(view.is_mirrored for view in views),
     )
+
+
+def _joined(spans: Sequence[Span | None], join: Callable[[Span, Span], Span]) -> Span | None:
+    """The spans joined; None where one is not known."""
+    known = [span for span in spans if span is not None]
+    return reduce(join, known) if len(known) == len(spans) else None
 
 
 def side_by_side(pieces: Sequence[tuple[View | None, int]]) -> View | None:
@@ -113,23 +137,22 @@ def side_by_side(pieces: Sequence[tuple[View | None, int]]) -> View | None:
     Returns:
         None where no piece sees a pixel.
     """
-    moved, offset, tight = [], 0, True
+    moved, offset = [], 0
     for view, length in pieces:
-        if view is None:
-            tight = False
-        else:
+        if view is not None:
             moved += [interval.through(strided_reach(-offset)) for interval in view.intervals]
-            tight &= view.is_tight
         offset += length
     if not moved:
         return None
     together = united([View((interval,)) for interval in moved])
-    extents = _extents_side_by_side(pieces)
+    views = [view for view, _ in pieces if view is not None]
+    continues = len(set(moved)) == 1 and len(views) == len(pieces)
     return View(
         together.intervals,
-        extents,
-        is_tight=tight and len(set(moved)) == 1,
-        is_mirrored=any(view.is_mirrored for view, _ in pieces if view is not None),
+        _extents_side_by_side(pieces),
+        span=_joined([view.span for view in views], or_),
+        tight=_joined([view.tight for view in views], and_) if continues else None,
+        is_mirrored=any(view.is_mirrored for view in views),
     )
 
 

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -109,11 +110,15 @@ def test_a_wrong_receptive_field_is_noticed(tmp_path: Path) -> None:
     view = right["y"].views[0]
     assert view is not None
     wrong = {"y": right["y"].with_view(0, view.through(strided_reach(-1), 8))}
+    roughly = {"y": wrong["y"].with_views(lambda known: replace(known, extents=None))}
     centre = {Unit("y", (4, 4)): Sighting(3, 5)}
 
-    assert list(field_differences(centre, right, 0, 8)) == []
-    assert list(field_differences(centre, wrong, 0, 8)) == [
+    assert list(field_differences(centre, right, 0)) == []
+    assert list(field_differences(centre, wrong, 0)) == [
         "y[4, 4], image axis 0: sees pixels 3 to 5 in a run, and was computed to see pixels 2 to 4"
+    ]
+    assert list(field_differences(centre, roughly, 0)) == [
+        "y[4, 4], image axis 0: sees pixels 3 to 5 in a run, which is not its receptive field"
     ]
 
 
