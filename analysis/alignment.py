@@ -70,7 +70,7 @@ def align(first: Sequence[Layer], second: Sequence[Layer]) -> tuple[Pair, ...]:
 
 
 def _structure(layer: Layer) -> _Structure:
-    shape = layer.outputs[0].shape if layer.outputs else None
+    shape = layer.output_shape
     return _Structure(
         op_type=layer.op_type,
         weights=tuple(tensor.shape for tensor in layer.inputs[1:]),

@@ -10,7 +10,7 @@ from math import prod
 
 from convlens.analysis.operators import ELEMENTWISE
 from convlens.analysis.report import Layer, Report
-from convlens.analysis.shape import Tensor
+from convlens.analysis.shape import Tensor, size_at_one
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _onnx_tool_macs(layer: Layer) -> int:
         case "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceProd":
             return data
         case "LayerNormalization":
-            rows = data // int((layer.inputs[0].shape or (1,))[-1])
+            rows = data // max(size_at_one((layer.input_shape() or (1,))[-1]), 1)
             return 7 * data + 29 * rows
         case "LRN":
             return output * (4 + 32 + 1 + int(layer.attributes.get("size", 1)))

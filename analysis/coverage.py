@@ -52,6 +52,9 @@ class Coverage:
 
 _ITSELF = Coverage(1, 0)
 
+# In positions; following more of them one by one would take time and memory without measure.
+_MAX_SIZE = 2**14
+
 # Per axis; None where it cannot be followed.
 PerAxisCoverage = tuple[Coverage | None, ...]
 
@@ -80,4 +83,7 @@ def _covered(layer: Layer, axis: int, before: Sequence[PerAxisCoverage]) -> Cove
     windows = windows_of(layer)
     if windows is None or axis >= len(windows):
         return seen
-    return _ITSELF if windows[axis].stride > 1 else seen.slid(windows[axis])
+    window = windows[axis]
+    if window.stride > 1:
+        return _ITSELF
+    return seen.slid(window) if seen.size + window.extent <= _MAX_SIZE else None

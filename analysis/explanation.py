@@ -126,7 +126,7 @@ def _output_sizes(layer: Layer) -> tuple[OutputSize, ...]:
     if layer.op_type == "ConvTranspose":
         return _transposed_sizes(layer)
     windows = windows_of(layer) or ()
-    sizes = (layer.inputs[0].shape or ())[2:] if windows else ()
+    sizes = (layer.input_shape() or ())[2:] if windows else ()
     return tuple(
         OutputSize(axes, size, window, window.output_size(size))
         for axes, (size, window) in alike(tuple(zip(sizes, windows, strict=False)))
@@ -134,7 +134,7 @@ def _output_sizes(layer: Layer) -> tuple[OutputSize, ...]:
 
 
 def _transposed_sizes(layer: Layer) -> tuple[OutputSize, ...]:
-    data, weight, output = layer.inputs[0].shape, layer.inputs[1].shape, layer.outputs[0].shape
+    data, weight, output = layer.input_shape(), layer.input_shape(1), layer.output_shape
     windows = transposed_windows(layer.attributes, data, weight, output) or ()
     padding = layer.attributes.get("output_padding") or (0,) * len(windows)
     sizes = tuple(zip((data or ())[2:], windows, padding, strict=False))
@@ -154,7 +154,7 @@ def _ranges(layer: Layer) -> tuple[PathRange, ...]:
 def _views(layer: Layer, report: Report) -> tuple[tuple[str, Clipped], ...]:
     field = layer.receptive_field
     picture = _picture_size(report)
-    size = (layer.outputs[0].shape or ())[2:] if windows_of(layer) else ()
+    size = (layer.output_shape or ())[2:] if windows_of(layer) else ()
     if not size or len(picture) != len(size) or any(isinstance(dim, str) for dim in size):
         return ()
     lengths = tuple(picture[axis] for axis in field.axes)
@@ -171,7 +171,7 @@ def _picture_size(report: Report) -> tuple[int, ...]:
         return ()
     channels_last = any(
         layer.op_type == "Transpose"
-        and layer.inputs[0].name == picture.name
+        and [tensor.name for tensor in layer.inputs] == [picture.name]
         and tuple(layer.attributes.get("perm", ()))[1:2] == (len(shape) - 1,)
         for layer in report.layers
     )
@@ -215,7 +215,7 @@ def _folded_terms(
 ) -> tuple[tuple[str, int], ...]:
     weights = elements(weight)
     extra = parameters.learnable - weights
-    channels = (layer.outputs[0].shape or ("?", 0))[1]
+    channels = (layer.output_shape or ("?", 0))[1]
     terms = [(f"{_product(weight)} weights", weights)]
     if extra != 2 * elements((channels,)):
         terms.append(("biases", extra - 2 * elements((channels,))))
@@ -231,13 +231,13 @@ def _product(shape: Shape) -> str:
 def _dense(layer: Layer) -> DenseAlternative | None:
     if layer.op_type != "Conv" or not layer.inputs or not layer.outputs:
         return None
-    data, output = layer.inputs[0].shape, layer.outputs[0].shape
+    data, output = layer.input_shape(), layer.output_shape
     if data is None or output is None:
         return None
     maps = (*data[1:], *output[1:])
     if any(isinstance(dim, str) for dim in maps):
         return None
-    weight = layer.inputs[1].shape if len(layer.inputs) > 1 else None
+    weight = layer.input_shape(1)
     return DenseAlternative(
         inputs=prod(fixed(data[1:])),
         outputs=prod(fixed(output[1:])),

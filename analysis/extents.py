@@ -81,7 +81,7 @@ def _sources(reach: Reach, output: int, length: int) -> list[Indices]:
     # A phase with fewer taps repeats one of its own; one without any reads far outside.
     outside = -(length + output * abs(reach.advance) + 1)
     padded = np.array(
-        [(*taps, *((taps or (outside,))[:1] * (widest - len(taps)))) for taps in reach.taps],
+        [(*taps, *[taps[0] if taps else outside] * (widest - len(taps))) for taps in reach.taps],
         np.intp,
     )
     turn, phase = np.divmod(np.arange(output), len(reach.taps))

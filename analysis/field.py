@@ -221,7 +221,8 @@ def mixed(field: Field, axis: int, length: Dim, node: int) -> Field:
             field = field.with_view(image_axis, None).made_global(node)
         else:
             positions = span(left)
-            field = field.with_view(image_axis, view.through(Reach((offsets,)), positions))
+            reach = Reach((sorted(offsets),))
+            field = field.with_view(image_axis, view.through(reach, positions))
     return field
 
 
@@ -326,7 +327,7 @@ def _reached_among_others(field: Field, axis: int, reach: Reach | None, length: 
     if is_plain and reach is not None and reach.is_even and reach.advance > 0:
         (image_axis,), step = image_axes, digits[0].step
         view = field.views[image_axis]
-        wide = Reach((tuple(tap * step for tap in reach.taps[0]),))
+        wide = Reach(((reach.taps[0][0] * step, reach.taps[0][-1] * step),))
         field = field.with_axis(axis, (Digit(length, image_axis, step * reach.advance),))
         return field.with_view(image_axis, view and view.through(wide, None).loosened())
     for image_axis in image_axes:

@@ -60,7 +60,9 @@ def kernel_stack(layer: Layer, producers: Mapping[str, Layer]) -> KernelStack | 
 
 def windows_of(layer: Layer) -> tuple[SlidingWindow, ...] | None:
     """How the layer's kernel slides, one window a spatial axis; None where it has no such."""
-    data, weight = (*(tensor.shape for tensor in layer.inputs), None, None)[:2]
+    if not layer.inputs or not layer.outputs:
+        return None
+    data, weight = layer.input_shape(), layer.input_shape(1)
     return sliding_windows(layer.op_type, layer.attributes, data, weight)
 
 
@@ -69,7 +71,7 @@ def _is_dense_convolution(layer: Layer) -> bool:
         layer.op_type == "Conv"
         and layer.attributes.get("group", 1) == 1
         and len(layer.inputs) > 1
-        and all(isinstance(dim, int) for dim in layer.inputs[1].shape or ("?",))
+        and all(isinstance(dim, int) for dim in layer.input_shape(1) or ("?",))
         and windows_of(layer) is not None
     )
 
@@ -98,7 +100,7 @@ def _priced(layers: list[Layer]) -> KernelStack:
         for axis, window in enumerate(windows_of(layer) or ()):
             kernel[axis] += (window.extent - 1) * stride[axis]
             stride[axis] *= window.stride
-    output: Shape = layers[-1].outputs[0].shape or ()
+    output: Shape = layers[-1].output_shape or ()
     single = (_weight(layers[-1])[0], _weight(layers[0])[1], *kernel)
     return KernelStack(
         layers=tuple(layers),
@@ -112,4 +114,4 @@ def _priced(layers: list[Layer]) -> KernelStack:
 
 def _weight(layer: Layer) -> Shape:
     """(out_channels, in_channels, *kernel)."""
-    return layer.inputs[1].shape or ()
+    return layer.input_shape(1) or ()

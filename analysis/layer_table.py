@@ -119,7 +119,7 @@ def _module_row(module: Module) -> Row:
 
 def _row(kind: RowKind, name: str, op: str, layers: tuple[Layer, ...]) -> Row:
     last = layers[-1]
-    output = last.outputs[0].shape if last.outputs else None
+    output = last.output_shape
     parameters = sum(layer.parameters.learnable + layer.parameters.statistics for layer in layers)
     known = [layer.macs for layer in layers if layer.macs is not None]
     macs = sum(known) if known else None

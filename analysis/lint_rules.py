@@ -92,7 +92,7 @@ def aliasing(subject: Subject) -> Iterable[Problem]:
 def lost_borders(subject: Subject) -> Iterable[Problem]:
     """Odd sizes under a stride: the last row or column is read by no window."""
     for layer, windows in _windowed(subject):
-        sizes = (layer.inputs[0].shape or ())[2:]
+        sizes = (layer.input_shape() or ())[2:]
         names = _AXES.get(len(windows), ())
         for name, size, window in zip(names, sizes, windows, strict=False):
             output = window.output_size(size)
@@ -295,7 +295,7 @@ def _is_blur(layer: Layer, subject: Subject) -> bool:
     """Whether it is a depthwise Conv that was hardly trained: it has neither bias nor norm."""
     if layer.op_type != "Conv" or len(layer.inputs) != 2:
         return False
-    channels = (layer.inputs[0].shape or (0, 0))[1]
+    channels = (layer.input_shape() or (0, 0))[1]
     after = subject.consumers.get(layer.outputs[0].name, ())
     normed = layer.parameters.folded_batch_norm or any(
         consumer.op_type == "BatchNormalization" for consumer in after

@@ -6,7 +6,7 @@ with every second output. So one description serves Conv, pooling, ConvTranspose
 Slice and the rest.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
@@ -17,6 +17,9 @@ from convlens.analysis.sliding_window import SlidingWindow
 
 # What an output reads where a tap lies outside the input: nothing, the outermost position, the
 # input mirrored at its outermost position, or the input's other end.
+# A longer period is no real network's; that of a hostile file takes minutes and all memory.
+MAX_PERIOD = 2**14
+
 Border = Literal["nothing", "edge", "reflect", "wrap"]
 
 
@@ -25,12 +28,14 @@ class Reach:
     """Output q * period + r reads the inputs q * advance + tap, for each tap of taps[r].
 
     Attributes:
-        taps: for each of `period` neighbouring outputs the inputs that it reads; may be empty.
+        taps: for each of `period` neighbouring outputs the inputs that it reads, in ascending
+            order; may be empty. Those of a window are a range, which takes no memory, however
+            large the window is.
         advance: by how many inputs the taps move from one period to the next.
         border: what a tap outside the input reads.
     """
 
-    taps: tuple[tuple[int, ...], ...]
+    taps: tuple[Sequence[int], ...]
     advance: int = 1
     border: Border = "nothing"
 
@@ -42,19 +47,21 @@ class Reach:
     @cached_property
     def first(self) -> Number:
         """The least number such that no output i reads anything before rate * i + first."""
-        firsts = (min(taps) - r * self.rate for r, taps in enumerate(self.taps) if taps)
+        firsts = (taps[0] - r * self.rate for r, taps in enumerate(self.taps) if taps)
         return plain(min(firsts, default=0))
 
     @cached_property
     def last(self) -> Number:
         """The greatest number such that an output i reads nothing beyond rate * i + last."""
-        lasts = (max(taps) - r * self.rate for r, taps in enumerate(self.taps) if taps)
+        lasts = (taps[-1] - r * self.rate for r, taps in enumerate(self.taps) if taps)
         return plain(max(lasts, default=0))
 
     @property
     def is_pointwise(self) -> bool:
         """Whether every output reads just the input at its own position."""
-        return self.taps == ((0,),) and self.advance == 1 and self.border == "nothing"
+        if self.advance != 1 or self.border != "nothing" or not self.is_even:
+            return False
+        return self.taps[0][0] == self.taps[0][-1] == 0
 
     @property
     def is_even(self) -> bool:
@@ -68,21 +75,24 @@ def window_reach(window: SlidingWindow) -> Reach | None:
     if window.pad_begin is None:
         return None
     taps = range(-window.pad_begin, window.extent - window.pad_begin, window.dilation)
-    return Reach((tuple(taps),), window.stride)
+    return Reach((taps,), window.stride)
 
 
 def transposed_reach(window: SlidingWindow) -> Reach | None:
     """What ConvTranspose reads: input t reaches output t * stride - pad + dilation * tap.
 
+    Returns:
+        None where the padding is not known, or the window is larger than any that is meant.
+
     Source: ONNX operator specification, ConvTranspose.
     """
-    if window.pad_begin is None:
+    if window.pad_begin is None or max(window.kernel, window.stride) > MAX_PERIOD:
         return None
-    taps = []
-    for phase in range(window.stride):
-        reached = (phase + window.pad_begin - window.dilation * tap for tap in range(window.kernel))
-        taps.append(tuple(sorted(t // window.stride for t in reached if t % window.stride == 0)))
-    return Reach(tuple(taps), advance=1)
+    taps: list[list[int]] = [[] for _ in range(window.stride)]
+    for tap in reversed(range(window.kernel)):
+        turn, phase = divmod(window.dilation * tap - window.pad_begin, window.stride)
+        taps[phase].append(-turn)
+    return Reach(tuple(map(tuple, taps)), advance=1)
 
 
 def strided_reach(begin: int, step: int = 1, border: Border = "nothing") -> Reach:

@@ -34,7 +34,7 @@ def layer_record(layer: Layer) -> dict[str, Any]:
         layer.name,
         layer.op_type,
         layer.scope,
-        layer.outputs[0].shape if layer.outputs else None,
+        layer.output_shape,
         layer.parameters.learnable,
         layer.parameters.statistics,
         layer.macs,

@@ -68,7 +68,7 @@ def _strides(comparison: Comparison) -> Iterable[Text]:
 def _kernel(layer: Layer) -> str:
     kernel = layer.attributes.get("kernel_shape")
     if not kernel and layer.op_type == "Conv" and len(layer.inputs) > 1:
-        kernel = (layer.inputs[1].shape or ())[2:]
+        kernel = (layer.input_shape(1) or ())[2:]
     return "x".join(map(str, kernel or ()))
 
 
@@ -92,7 +92,7 @@ def _cells(difference: Difference) -> Iterable[tuple[str, ...]]:
     assert layer is not None
     name, op_type = printable(shown_name(layer)), printable(layer.op_type)
     if not difference.changes:
-        shape = f"[{','.join(map(str, layer.outputs[0].shape or ()))}]" if layer.outputs else ""
+        shape = f"[{','.join(map(str, layer.output_shape or ()))}]" if layer.outputs else ""
         before, after = ("", shape) if difference.first is None else (shape, "")
         yield name, op_type, "output", printable(before), printable(after)
     for index, (key, (before, after)) in enumerate(difference.changes.items()):

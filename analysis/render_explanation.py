@@ -191,7 +191,7 @@ def _stack(explanation: Explanation) -> Iterable[RenderableType]:
     if stack is None:
         return
     kernels = ", ".join(
-        "x".join(str(dim) for dim in (layer.inputs[1].shape or ())[2:]) for layer in stack.layers
+        "x".join(str(dim) for dim in (layer.input_shape(1) or ())[2:]) for layer in stack.layers
     )
     single = "x".join(map(str, stack.kernel))
     yield Text(f"\nStack of kernels   {kernels} see what one {single} sees", "bold")

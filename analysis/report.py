@@ -15,7 +15,7 @@ from convlens.analysis.model_file import sha256
 from convlens.analysis.number import Number
 from convlens.analysis.parameters import Parameters
 from convlens.analysis.receptive_field import PerAxis, ReceptiveField
-from convlens.analysis.shape import Tensor
+from convlens.analysis.shape import Shape, Tensor
 
 if TYPE_CHECKING:
     import pandas
@@ -112,6 +112,15 @@ class Layer:
     receptive_field: ReceptiveField
     certainty: Certainty
     formulas: Formulas | None = None
+
+    def input_shape(self, index: int = 0) -> Shape | None:
+        """The shape of an input; None where that is left out or its rank is not known."""
+        return self.inputs[index].shape if index < len(self.inputs) else None
+
+    @property
+    def output_shape(self) -> Shape | None:
+        """The shape of the first output; None where there is none or its rank is not known."""
+        return self.outputs[0].shape if self.outputs else None
 
     @property
     def status(self) -> Status:

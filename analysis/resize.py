@@ -3,11 +3,12 @@
 Source: ONNX operator specification, Resize and Upsample.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor
 
-from convlens.analysis.reach import Reach
+from convlens.analysis.reach import MAX_PERIOD, Reach
 from convlens.analysis.shape import Dim
 
 # Scales are stored as float32: two thirds is meant by 0.6666667.
@@ -42,10 +43,11 @@ class Resampling:
             scale: output / length where the file states it; None where it follows from the two.
 
         Returns:
-            None where that depends on a length that is not known, or on the values of the input.
+            None where that depends on a length that is not known, or on the values of the input,
+            and where it repeats only after more outputs than any map has.
         """
         line = self._line(length, output, _fraction(scale, length, output))
-        if line is None or line[0] < 0:
+        if line is None or line[0] < 0 or line[0].denominator > MAX_PERIOD:
             return None
         rate, offset = line
         coordinates = (rate * i + offset for i in range(rate.denominator))
@@ -83,7 +85,7 @@ class Resampling:
     def _drops_outside(self, rate: Fraction) -> bool:
         return self.exclude_outside or (self.antialias and rate > 1)
 
-    def _taps(self, x: Fraction, rate: Fraction) -> tuple[int, ...]:
+    def _taps(self, x: Fraction, rate: Fraction) -> Sequence[int]:
         """The inputs with a weight in an output whose coordinate is x."""
         if self.mode == "nearest":
             return (_round(x, self.rounding),)
@@ -92,7 +94,7 @@ class Resampling:
             radius *= rate
         elif x == floor(x):
             return (floor(x),)
-        return tuple(range(floor(x - radius) + 1, ceil(x + radius)))
+        return range(floor(x - radius) + 1, ceil(x + radius))
 
 
 def _round(x: Fraction, rounding: str) -> int:

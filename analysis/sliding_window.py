@@ -199,18 +199,21 @@ def transposed_windows(
         return None
     kernel, strides, dilations, pads = numbers
     rank = len(kernel)
+    extra = attributes.get("output_padding") or (0,) * rank
+    if len(extra) != rank:
+        return None
     windows = []
     for axis, (taps, stride, dilation) in enumerate(zip(kernel, strides, dilations, strict=True)):
         window = SlidingWindow(taps, stride, dilation, pads[axis], pads[axis + rank])
         size, made = (
             shape[axis + 2] if shape and len(shape) > axis + 2 else "?" for shape in (data, output)
         )
-        windows.append(_transposed_padding(window, attributes, axis, size, made))
+        windows.append(_transposed_padding(window, attributes, extra[axis], size, made))
     return tuple(windows)
 
 
 def _transposed_padding(
-    window: SlidingWindow, attributes: Attributes, axis: int, size: Dim, output: Dim
+    window: SlidingWindow, attributes: Attributes, extra: int, size: Dim, output: Dim
 ) -> SlidingWindow:
     """Work the padding out from the output's size where the attributes do not state it."""
     auto_pad = attributes.get("auto_pad") or "NOTSET"
@@ -220,7 +223,6 @@ def _transposed_padding(
         return window
     if not isinstance(size, int) or not isinstance(output, int):
         return replace(window, pad_begin=None, pad_end=None)
-    extra = (attributes.get("output_padding") or (0,) * (axis + 1))[axis]
     total = max(window.stride * (size - 1) + extra + window.extent - output, 0)
     less, more = total // 2, total - total // 2
     begin, end = (less, more) if auto_pad == "SAME_UPPER" else (more, less)

@@ -20,7 +20,7 @@ Coefficient = int | Fraction
 Count = Union[int, "Expression"]
 
 # What `is_bounded` allows.
-_MAX_TERMS, _MAX_TEXT_LENGTH, _MAX_INTEGER = 64, 1000, 2**64
+_MAX_TERMS, _MAX_TEXT_LENGTH, _MAX_INTEGER = 64, 1000, 2**63
 
 # Beyond it, an operand of a product becomes a symbol of its own text.
 _MAX_PRODUCT_TERMS = 1024

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from itertools import pairwise
@@ -15,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from convlens.analysis import AnalysisError, Report, analyze
+from convlens.analysis import AnalysisError, Report, analyze, explain, lint
 from convlens.analysis.errors import GraphError, InputSizeError, ModelFileError
 from convlens.analysis.functions import inline_functions
 from convlens.analysis.shape_functions import SHAPE_FUNCTIONS
@@ -101,6 +103,40 @@ def test_an_operator_that_contradicts_itself_costs_one_row(
     assert report.layer("good").status == "exact"
 
 
+_ANALYSED_IN_2_GB = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (2 * 2**30,) * 2)
+from convlens.analysis import AnalysisError, analyze, explain, lint
+for path in sys.argv[1:]:
+    try:
+        report = analyze(path)
+        lint(report)
+        explain(report, report.layers[0].name)
+    except AnalysisError:
+        pass
+"""
+
+
+def test_a_window_of_any_size_takes_no_memory_and_no_time(tmp_path: Path) -> None:
+    huge, vast = 2**31 - 1, 2**63 - 1
+    nodes = [
+        node("MaxPool", "x", "y", kernel_shape=[1, huge]),
+        node("AveragePool", "x", "y", kernel_shape=[huge, huge], pads=[huge] * 4),
+        node("Conv", "x w", "y", dilations=[1, vast]),
+        node("Conv", "x w", "y", dilations=[huge, huge], pads=[huge] * 4),
+        node("Conv", "x w", "y", strides=[vast, 1]),
+        node("ConvTranspose", "x w", "y", kernel_shape=[huge, 3]),
+        node("ConvTranspose", "x w", "y", strides=[1, vast]),
+        helper.make_node("Resize", ["x", "", "", "big"], ["y"], mode="linear", antialias=1),
+        helper.make_node("Resize", ["x", "", "", "big"], ["y"], axes=[2, 3]),
+    ]
+    paths = [
+        _save(tmp_path / f"{index}.onnx", [one], (1, 3, 8, 8)) for index, one in enumerate(nodes)
+    ]
+    # In a process of its own: the one that runs the tests would go down with it.
+    subprocess.run([sys.executable, "-c", _ANALYSED_IN_2_GB, *paths], check=True, timeout=60)
+
+
 def test_a_split_into_more_parts_than_it_has_outputs_takes_no_memory(tmp_path: Path) -> None:
     report = _report(tmp_path, node("Split", "x", "y", axis=1, num_outputs=2**31 - 1))
     assert report.outputs[0].shape == (1, 3, 8, 8)
@@ -114,6 +150,33 @@ def test_a_negative_dimension_is_not_known(tmp_path: Path) -> None:
 def test_a_truth_is_no_dimension(tmp_path: Path) -> None:
     report = _report(tmp_path, node("OneHot", "x yes", "y"), node("SpaceToDepth", "y", "z"))
     assert report.layers[0].outputs[0].shape == (1, 3, 8, 8, "y_dim4")
+
+
+def test_a_dimension_beyond_64_bits_is_not_known(tmp_path: Path) -> None:
+    double = node("Concat", "endless endless", "y", axis=0)
+    path = _save(tmp_path / "model.onnx", [double, node("NonZero", "y", "z")], (1, 3))
+    model = onnx.load(path)
+    model.graph.initializer.add(name="endless", data_type=TensorProto.FLOAT, dims=[2**63 - 1])
+    onnx.save_model(model, path)
+
+    assert analyze(path).layers[0].outputs[0].shape == ("y_dim0",)
+
+
+def test_an_operator_without_inputs_is_linted_and_explained(tmp_path: Path) -> None:
+    window = {"kernel_shape": [3, 3], "strides": [2, 2]}
+    nodes = [
+        helper.make_node("Conv", [], ["a"], **window),
+        helper.make_node("ConvTranspose", ["x"], ["b"], **window),
+        helper.make_node("ConvTranspose", ["x", "w"], ["c"], **window, output_padding=[1]),
+        helper.make_node("MaxPool", ["x"], [], name="d", **window),
+        helper.make_node("Transpose", [], ["e"]),
+        node("Relu", "x", "y"),
+    ]
+    report = _report(tmp_path, *nodes)
+
+    lint(report)
+    assert [explain(report, layer.name).layer.name for layer in report.layers[:4]] == [*"abcd"]
+    assert report.layer("y").status == "exact"
 
 
 def test_axes_that_are_there_twice_cost_one_row_its_shape(tmp_path: Path) -> None:
