@@ -148,6 +148,8 @@ def measure(
         ]
 
     length = max(shape[axes[name]] for name, shape in pictures.items())
+    if length == 0:
+        return {unit: Sighting(None, None) for unit in units}
     with ThreadPoolExecutor(min(os.cpu_count() or 1, _MAX_RUNS_AT_ONCE)) as pool:
         by_row = list(pool.map(lit_by, range(length)))
     sightings: dict[Unit, Sighting] = {}

@@ -6,41 +6,49 @@ from typing import TYPE_CHECKING, Any
 
 from convlens.analysis.graph import Graph, Node, StoredTensor
 from convlens.analysis.graph_reader import ONNX_DOMAINS, dtype_name, read_tensor
+from convlens.analysis.hazards import (
+    find_hazard,
+    is_hazard,
+    may_have_negative_dims,
+    mend_dims,
+)
 from convlens.analysis.onnx_parts import ModelProto, ValueInfoProto, compiled_inference
 from convlens.analysis.shape import Tensor
 from convlens.analysis.symbolic import Expression
 from convlens.analysis.values import MAX_ENTRIES, Values
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, NodeProto, TensorProto, TypeProto
+    from onnx import NodeProto, TensorProto, TypeProto
+
+
+# What an exception of the compiled code becomes: of a list's bounds, of its length, of memory.
+_NATIVE_ERRORS = (LookupError, MemoryError, RuntimeError, ValueError)
 
 
 def infer_model(proto: ModelProto) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """What onnx infers of the tensors outside bodies, and what a reader must be told of it."""
-    notes: tuple[str, ...] = ()
+    reason: str | None = None
     try:
         serialized = proto.SerializeToString()
-        # Looking for a word is faster than looking at every attribute.
-        if b"num_outputs" not in serialized or not _demands_too_much(proto.graph):
+        if may_have_negative_dims(serialized):
+            proto = ModelProto.FromString(serialized)
+            mend_dims(proto.graph)
+            serialized = proto.SerializeToString()
+        hazard = find_hazard(proto.graph, serialized)
+        if hazard is not None:
+            reason = f"it would not survive {hazard}"
+        else:
             # Without its folding of values: it would write out a Range of any length.
             found = compiled_inference.infer_shapes(serialized, False, False, False)
             proto = ModelProto.FromString(found)
-    except (compiled_inference.InferenceError, ValueError) as error:
+    except (compiled_inference.InferenceError, *_NATIVE_ERRORS) as error:
         reason = " ".join(str(error).split())
-        notes = (f"onnx's shape inference failed, only declared shapes are known: {reason}",)
     values = (*proto.graph.input, *proto.graph.output, *proto.graph.value_info)
-    return {tensor.name: tensor for tensor in map(read_tensor, values)}, notes
-
-
-def _demands_too_much(graph: "GraphProto") -> bool:
-    """Whether a Split asks for more parts than it has outputs: onnx would make room for them."""
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.name == "num_outputs" and attribute.i > len(node.output):
-                return True
-            if attribute.HasField("g") and _demands_too_much(attribute.g):
-                return True
-    return False
+    tensors = {tensor.name: tensor for tensor in map(read_tensor, values)}
+    if reason is None:
+        return tensors, ()
+    note = f"onnx's shape inference failed, only declared shapes are known: {reason}"
+    return tensors, (note,)
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ class OnnxInference:
         self, node: Node, inputs: Sequence[Tensor], look_up: Callable[[str], Values | None]
     ) -> tuple[Tensor, ...]:
         """The node's outputs as far as onnx can tell them; none where it cannot."""
-        if "::" in node.op_type or node.op_type == "Split" or node.bodies:
+        if "::" in node.op_type or node.bodies:
             return ()
         from onnx import checker, defs, shape_inference
 
@@ -82,15 +90,17 @@ class OnnxInference:
         if len(types) < len({tensor.name for tensor in inputs if tensor.name}):
             return ()
         try:
+            proto = _node_proto(node)
+            if is_hazard(proto):
+                return ()
             schema = defs.get_schema(node.op_type, self.opset)
-            found = shape_inference.infer_node_outputs(schema, _node_proto(node), types, constants)
+            found = shape_inference.infer_node_outputs(schema, proto, types, constants)
         except (
             checker.ValidationError,
             defs.SchemaError,
             shape_inference.InferenceError,
-            KeyError,
             TypeError,
-            ValueError,
+            *_NATIVE_ERRORS,
         ):
             return ()
         return tuple(_tensor(name, found.get(name)) for name in node.outputs)

@@ -6,7 +6,7 @@ Source: ONNX operator specification, Resize and Upsample.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import ceil, floor
+from math import ceil, floor, isfinite
 
 from convlens.analysis.reach import MAX_PERIOD, Reach
 from convlens.analysis.shape import Dim
@@ -110,7 +110,7 @@ def _round(x: Fraction, rounding: str) -> int:
 
 def _fraction(scale: float | None, length: Dim, output: Dim) -> Fraction | None:
     if scale is not None:
-        return Fraction(scale).limit_denominator(_LARGEST_DENOMINATOR)
+        return Fraction(scale).limit_denominator(_LARGEST_DENOMINATOR) if isfinite(scale) else None
     if isinstance(length, int) and isinstance(output, int) and length > 0:
         return Fraction(output, length)
     return None

@@ -292,7 +292,7 @@ def tiled(step: Step) -> Field:
         length = step.length(axis, len(field.axes))
         if before == 1 or not field.image_axes(axis):
             field = field.with_axis(axis, repeated(field.axes[axis], length))
-        elif isinstance(before, int) and before * count <= _MAX_TILED:
+        elif isinstance(before, int) and 0 < before * count <= _MAX_TILED:
             field = reached(field, axis, listed_reach([*range(before)] * count), length)
         else:
             return step.unknown()

@@ -12,6 +12,7 @@ from convlens.analysis.field import Field
 from convlens.analysis.functions import inline_functions
 from convlens.analysis.graph import Graph
 from convlens.analysis.graph_reader import ONNX_DOMAINS, read_graph, text
+from convlens.analysis.hazards import find_hazard, may_have_negative_dims, mend_dims
 from convlens.analysis.interval import Span
 from convlens.analysis.measurement import (
     OpenSession,
@@ -24,7 +25,7 @@ from convlens.analysis.measurement import (
 )
 from convlens.analysis.model_file import read_model
 from convlens.analysis.receptive_field import trace_fields
-from convlens.analysis.shape import Dim, Shape, Tensor, Tensors, format_shape
+from convlens.analysis.shape import Dim, Shape, Tensor, Tensors, elements, format_shape
 from convlens.analysis.shapes import infer_shapes
 from convlens.analysis.view import View
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 # The corners, the centre and one unit drawn by chance.
 DEFAULT_UNITS = 4
 _PROTOBUF_LIMIT_BYTES = 2**31 - 1
+# In values; no batch of pictures has more.
+_MAX_NOISE = 2**28
 
 
 @dataclass(frozen=True)
@@ -94,12 +97,19 @@ def verify(
         VerificationError: the model cannot be run.
     """
     proto = inline_functions(read_model(path).proto)
+    serialized = proto.SerializeToString()
+    hazard = find_hazard(proto.graph, serialized)
+    if hazard is not None:
+        raise VerificationError(f"{path}: the runtime would not survive {hazard}")
     graph = read_graph(proto.graph)
     if batch is None and any(isinstance(_batch(tensor), str) for tensor in graph.inputs):
         batch = 1
     inferred = infer_shapes(proto, graph, batch, input_size)
     tensors = inferred.tensors
-    actual = _run(path, graph, tensors, open_session)
+    model = _with_all_outputs(path, graph)
+    if may_have_negative_dims(serialized):
+        mend_dims(model.graph)
+    actual = _run(model, graph, tensors, open_session)
     differences = list(shape_differences(tensors, actual))
     bound = {
         name: Tensor(name, tensor.dtype, actual.get(name, tensor.shape))
@@ -138,11 +148,10 @@ def _view(field: Field, image_axis: int) -> View | None:
 
 
 def _run(
-    path: str | Path, graph: Graph, tensors: Tensors, open_session: OpenSession
+    model: "ModelProto", graph: Graph, tensors: Tensors, open_session: OpenSession
 ) -> dict[str, Shape]:
     """The shape of every tensor in a run of the model on noise."""
     feeds = {tensor.name: _noise(tensors.get(tensor.name, tensor)) for tensor in graph.inputs}
-    model = _with_all_outputs(path, graph)
     session = open_session(model.SerializeToString())
     names = [value.name for value in model.graph.output]
     values = session.run(names, feeds)
@@ -159,6 +168,10 @@ def _noise(tensor: Tensor) -> "np.ndarray[Any, Any]":
         raise VerificationError(
             f"the input {tensor.name!r} is [{format_shape(shape)}]: "
             "to run the model, say which size with --input-size and --batch"
+        )
+    if elements(shape) > _MAX_NOISE:
+        raise VerificationError(
+            f"the input {tensor.name!r} is [{format_shape(shape)}]: too large to be run"
         )
     values = np.random.default_rng(0).random([int(dim) for dim in shape])
     return values.astype(tensor.dtype or "float32")

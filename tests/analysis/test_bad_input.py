@@ -133,8 +133,76 @@ def test_a_window_of_any_size_takes_no_memory_and_no_time(tmp_path: Path) -> Non
     paths = [
         _save(tmp_path / f"{index}.onnx", [one], (1, 3, 8, 8)) for index, one in enumerate(nodes)
     ]
+    _output_of(_ANALYSED_IN_2_GB, paths)
+
+
+def _output_of(script: str, paths: Sequence[Path]) -> str:
+    """What it prints in a process of its own: the one that runs the tests would go down with it."""
+    command = [sys.executable, "-c", script, *map(str, paths)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+_ANALYSED_AND_VERIFIED = """
+import sys
+from convlens.analysis import analyze
+from convlens.analysis.errors import AnalysisError
+from convlens.analysis.verification import verify
+from convlens.cli.runtime import open_session
+from convlens.server.providers import RUNTIME_ERRORS
+for path in sys.argv[1:]:
+    report = analyze(path)
+    print(report.layer("good").status, *report.notes)
+    try:
+        print(verify(path, open_session).lines[0])
+    except (AnalysisError, *RUNTIME_ERRORS) as error:
+        print(" ".join(str(error).split()))
+"""
+
+
+def test_what_crashes_the_native_shape_inference_is_kept_from_it(tmp_path: Path) -> None:
+    crashing = [
+        helper.make_node("EyeLike", [""], ["bad"], dtype=TensorProto.FLOAT),
+        node("GatherND", "x ints", "bad", batch_dims=-(2**31)),
+        node("GatherND", "x ints", "bad", batch_dims=-(2**63)),
+        node("LayerNormalization", "x m", "bad", axis=2**31),
+        helper.make_node("RegexFullMatch", [""], ["bad"], pattern="."),
+        node("Split", "x", "bad", num_outputs=2**31),
+    ]
+    paths = [tmp_path / f"{index}.onnx" for index in range(len(crashing))]
+    for path, bad in zip(paths, crashing, strict=True):
+        _save(path, [node("Conv", "x w", "good"), bad], (1, 3, 8, 8))
+
     # In a process of its own: the one that runs the tests would go down with it.
-    subprocess.run([sys.executable, "-c", _ANALYSED_IN_2_GB, *paths], check=True, timeout=60)
+    lines = _output_of(_ANALYSED_AND_VERIFIED, paths).splitlines()
+    for path, bad, said, refused in zip(paths, crashing, lines[::2], lines[1::2], strict=True):
+        assert said.startswith("exact onnx's shape inference failed")
+        assert f"it would not survive {bad.op_type}" in said
+        assert refused.startswith(f"{path}: the runtime would not survive {bad.op_type}")
+
+
+def test_negative_dimensions_are_kept_from_the_native_shape_inference(tmp_path: Path) -> None:
+    cut = node("Slice", "r first second", "bad")
+    crashing = [
+        ([node("GatherND", "x negative", "bad")], (1, 3, 8, 8)),
+        ([node("Relu", "x", "r"), cut], (1, 3, 8, 8)),
+        ([node("Relu", "x", "r"), cut], (-3, 3, 8, 8)),
+    ]
+    paths = [tmp_path / f"{index}.onnx" for index in range(len(crashing))]
+    for path, (nodes, shape) in zip(paths, crashing, strict=True):
+        _save(path, [*nodes, node("Conv", "x w", "good")], shape)
+        model = onnx.load(path)
+        model.graph.initializer.add(name="negative", data_type=TensorProto.INT64, dims=[2, -2])
+        for name, place in (("first", 0), ("second", 1)):
+            place_of = numpy_helper.from_array(np.array([place], np.int64), name)
+            model.graph.initializer.append(place_of)
+        model.graph.value_info.append(
+            helper.make_tensor_value_info("r", TensorProto.FLOAT, [-2, -3, 8, 8])
+        )
+        onnx.save_model(model, path)
+
+    lines = _output_of(_ANALYSED_AND_VERIFIED, paths).splitlines()
+
+    assert [line.split()[0] for line in lines[::2]] == ["exact"] * 3
 
 
 def test_a_split_into_more_parts_than_it_has_outputs_takes_no_memory(tmp_path: Path) -> None:
@@ -163,7 +231,7 @@ def test_a_dimension_beyond_64_bits_is_not_known(tmp_path: Path) -> None:
 
 
 def test_an_operator_without_inputs_is_linted_and_explained(tmp_path: Path) -> None:
-    window = {"kernel_shape": [3, 3], "strides": [2, 2]}
+    window: dict[str, Any] = {"kernel_shape": [3, 3], "strides": [2, 2]}
     nodes = [
         helper.make_node("Conv", [], ["a"], **window),
         helper.make_node("ConvTranspose", ["x"], ["b"], **window),
@@ -177,6 +245,22 @@ def test_an_operator_without_inputs_is_linted_and_explained(tmp_path: Path) -> N
     lint(report)
     assert [explain(report, layer.name).layer.name for layer in report.layers[:4]] == [*"abcd"]
     assert report.layer("y").status == "exact"
+
+
+def test_scales_and_repeats_that_mean_nothing_cost_one_row(tmp_path: Path) -> None:
+    scales = helper.make_node("Resize", ["x", "", "endless"], ["a"], mode="linear")
+    nodes = [scales, node("Tile", "x never", "b"), node("Conv", "x w", "good")]
+    path = _save(tmp_path / "model.onnx", nodes, (1, 3, 8, 8))
+    model = onnx.load(path)
+    model.graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array([1, 1, np.inf, np.nan], np.float32), "endless"),
+            numpy_helper.from_array(np.array([1, 1, 0, -1], np.int64), "never"),
+        ]
+    )
+    onnx.save_model(model, path)
+
+    assert [layer.status for layer in analyze(path).layers] == ["partial", "partial", "exact"]
 
 
 def test_axes_that_are_there_twice_cost_one_row_its_shape(tmp_path: Path) -> None:
