@@ -164,7 +164,7 @@ def _pixels(length: Dim, *, exact: bool) -> View:
         return View(intervals)
     whole = Span(0, length)
     if not exact:
-        return View(intervals, span=whole, tight=whole)
+        return View(intervals, span=whole)
     # Imported here because it brings in numpy, and few follow single pixels.
     from convlens.analysis.extents import pixel_extents
 

@@ -20,17 +20,17 @@ _NEGATIVE_DIM = re.compile(rb"\x08[\x80-\xff]{9}\x01")
 _INT32 = range(-(2**31), 2**31)
 
 
-def find_hazard(graph: "GraphProto", serialized: bytes) -> str | None:
-    """What in the graph or its bodies would crash onnx's shape inference; None where nothing.
-
-    Args:
-        graph: the graph.
-        serialized: the same as bytes, in which an operator is found sooner than node by node.
-    """
-    if not any(op_type.encode() in serialized for op_type in _CRASHING):
-        return None
-    found = next((node for node in _nodes(graph) if is_hazard(node)), None)
-    return None if found is None else f"{found.op_type} {found.name or ', '.join(found.output)}"
+def find_hazard(graph: "GraphProto") -> str | None:
+    """What in the graph or its bodies would crash onnx's shape inference; None where nothing."""
+    for node in graph.node:
+        op_type = node.op_type
+        if op_type in _WITH_BODIES:
+            inside = next(filter(None, map(find_hazard, _bodies(node))), None)
+            if inside is not None:
+                return inside
+        elif op_type in _CRASHING and is_hazard(node):
+            return f"{op_type} {node.name or ', '.join(node.output)}"
+    return None
 
 
 def is_hazard(node: NodeProto) -> bool:
@@ -64,15 +64,11 @@ _CRASHING: Mapping[str, Callable[[NodeProto], bool]] = {
 }
 
 
+_WITH_BODIES = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+
+
 def _integer(node: NodeProto, name: str, default: int) -> int:
     return next((int(entry.i) for entry in node.attribute if entry.name == name), default)
-
-
-def _nodes(graph: "GraphProto") -> Iterator[NodeProto]:
-    for node in graph.node:
-        yield node
-        for body in _bodies(node):
-            yield from _nodes(body)
 
 
 def _bodies(node: NodeProto) -> Iterator["GraphProto"]:

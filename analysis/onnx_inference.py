@@ -34,7 +34,7 @@ def infer_model(proto: ModelProto) -> tuple[dict[str, Tensor], tuple[str, ...]]:
             proto = ModelProto.FromString(serialized)
             mend_dims(proto.graph)
             serialized = proto.SerializeToString()
-        hazard = find_hazard(proto.graph, serialized)
+        hazard = find_hazard(proto.graph)
         if hazard is not None:
             reason = f"it would not survive {hazard}"
         else:

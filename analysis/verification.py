@@ -12,7 +12,7 @@ from convlens.analysis.field import Field
 from convlens.analysis.functions import inline_functions
 from convlens.analysis.graph import Graph
 from convlens.analysis.graph_reader import ONNX_DOMAINS, read_graph, text
-from convlens.analysis.hazards import find_hazard, may_have_negative_dims, mend_dims
+from convlens.analysis.hazards import find_hazard, mend_dims
 from convlens.analysis.interval import Span
 from convlens.analysis.measurement import (
     OpenSession,
@@ -25,7 +25,7 @@ from convlens.analysis.measurement import (
 )
 from convlens.analysis.model_file import read_model
 from convlens.analysis.receptive_field import trace_fields
-from convlens.analysis.shape import Dim, Shape, Tensor, Tensors, elements, format_shape
+from convlens.analysis.shape import Dim, Shape, Tensor, Tensors, elements, fixed, format_shape
 from convlens.analysis.shapes import infer_shapes
 from convlens.analysis.view import View
 
@@ -97,8 +97,7 @@ def verify(
         VerificationError: the model cannot be run.
     """
     proto = inline_functions(read_model(path).proto)
-    serialized = proto.SerializeToString()
-    hazard = find_hazard(proto.graph, serialized)
+    hazard = find_hazard(proto.graph)
     if hazard is not None:
         raise VerificationError(f"{path}: the runtime would not survive {hazard}")
     graph = read_graph(proto.graph)
@@ -107,8 +106,7 @@ def verify(
     inferred = infer_shapes(proto, graph, batch, input_size)
     tensors = inferred.tensors
     model = _with_all_outputs(path, graph)
-    if may_have_negative_dims(serialized):
-        mend_dims(model.graph)
+    mend_dims(model.graph)
     actual = _run(model, graph, tensors, open_session)
     differences = list(shape_differences(tensors, actual))
     bound = {
@@ -169,7 +167,7 @@ def _noise(tensor: Tensor) -> "np.ndarray[Any, Any]":
             f"the input {tensor.name!r} is [{format_shape(shape)}]: "
             "to run the model, say which size with --input-size and --batch"
         )
-    if elements(shape) > _MAX_NOISE:
+    if elements(max(dim, 1) for dim in fixed(shape)) > _MAX_NOISE:
         raise VerificationError(
             f"the input {tensor.name!r} is [{format_shape(shape)}]: too large to be run"
         )

@@ -31,7 +31,7 @@ class View:
             map does not have, because it was cut off or there was no room for another window,
             is padding to whoever reads it. None where the sizes are not known.
         tight: an interval that lies in it is what is seen there, and does not merely cover it; None
-            where that holds for none.
+            where that holds for none, or nobody asks.
         is_mirrored: whether some padding repeats pixels, so that positions whose interval leaves
             the picture see other pixels instead.
     """
@@ -60,20 +60,15 @@ class View:
         if self.extents is not None and length is not None:
             extents = self.extents.through(reach, length)
         intervals = tuple([interval.through(reach) for interval in self.intervals])
-        seen = (
-            None
-            if length is None
-            else reduce(or_, [interval.span(length) for interval in intervals])
-        )
-        # What is mirrored or wrapped into a map is seen from where no interval tells.
-        is_straight = reach.border in {"nothing", "edge"}
-        return View(
-            intervals=intervals,
-            extents=extents,
-            span=self.span & seen if self.span and seen and is_straight else self.span,
-            tight=self.tight & seen if self.tight and seen and reach.is_even else None,
-            is_mirrored=self.is_mirrored or reach.border != "nothing",
-        )
+        span, tight = self.span, self.tight if reach.is_even else None
+        if length is None:
+            tight = None
+        elif span is not None:
+            seen = reduce(or_, [interval.span(length) for interval in intervals])
+            tight = tight and tight & seen
+            # What is mirrored or wrapped into a map is seen from where no interval tells.
+            span = span & seen if reach.border in {"nothing", "edge"} else span
+        return View(intervals, extents, span, tight, self.is_mirrored or reach.border != "nothing")
 
     def window(self, position: int) -> Span:
         """What one position sees before clipping."""
@@ -122,6 +117,8 @@ def united(views: Sequence[View]) -> View:
 
 def _joined(spans: Sequence[Span | None], join: Callable[[Span, Span], Span]) -> Span | None:
     """The spans joined; None where one is not known."""
+    if all(span is spans[0] for span in spans):
+        return spans[0]
     known = [span for span in spans if span is not None]
     return reduce(join, known) if len(known) == len(spans) else None
 
