@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from convlens.analysis.comparison import compare
     from convlens.analysis.errors import AnalysisError
     from convlens.analysis.explanation import explain
+    from convlens.analysis.layer import Layer
     from convlens.analysis.linter import lint
     from convlens.analysis.model_file import read_metadata
     from convlens.analysis.receptive_field import ReceptiveField
-    from convlens.analysis.report import Layer, Report, Totals
+    from convlens.analysis.report import Report, Totals
 
 _MODULES = {
     "AnalysisError": "errors",
-    "Layer": "report",
+    "Layer": "layer",
     "ModelCard": "card",
     "ReceptiveField": "receptive_field",
     "Report": "report",

@@ -7,7 +7,7 @@ from typing import Any
 
 from convlens.analysis.errors import ComparisonError
 from convlens.analysis.kernel_stack import windows_of
-from convlens.analysis.report import Layer
+from convlens.analysis.layer import Layer
 
 # What two layers of the same operator score for being so, and for each thing that agrees.
 _SAME_OPERATOR = 1.0

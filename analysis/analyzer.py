@@ -14,6 +14,7 @@ from convlens.analysis.functions import inline_functions
 from convlens.analysis.graph import Graph, Node
 from convlens.analysis.graph_order import graph_notes
 from convlens.analysis.graph_reader import ONNX_DOMAINS, read_graph, text
+from convlens.analysis.layer import Formulas, Layer
 from convlens.analysis.memory import (
     peak_activation_bytes,
     peak_activation_formula,
@@ -22,7 +23,7 @@ from convlens.analysis.memory import (
 from convlens.analysis.model_file import ModelFile, read_model
 from convlens.analysis.parameters import Parameters, count_parameters
 from convlens.analysis.receptive_field import ReceptiveField, receptive_fields, trace_fields
-from convlens.analysis.report import Formulas, Layer, Model, Report, Totals
+from convlens.analysis.report import Model, Report, Totals
 from convlens.analysis.shape import Tensor, Tensors
 from convlens.analysis.shapes import BATCH_SYMBOL, SYMBOLS, InferredShapes, infer_shapes
 from convlens.analysis.size_restrictions import size_restrictions

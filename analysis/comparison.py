@@ -7,8 +7,9 @@ from functools import cached_property
 from typing import Any, Literal
 
 from convlens.analysis.alignment import align, resolved_attributes
+from convlens.analysis.layer import Layer
 from convlens.analysis.receptive_field import PerAxis
-from convlens.analysis.report import Layer, Report
+from convlens.analysis.report import Report
 
 SCHEMA = "convlens.comparison/1"
 

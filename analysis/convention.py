@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 
+from convlens.analysis.layer import Layer
 from convlens.analysis.operators import ELEMENTWISE
-from convlens.analysis.report import Layer, Report
+from convlens.analysis.report import Report
 from convlens.analysis.shape import Tensor, size_at_one
 
 

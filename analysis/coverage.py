@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from convlens.analysis.kernel_stack import windows_of
+from convlens.analysis.layer import Layer
 from convlens.analysis.linter import Subject
-from convlens.analysis.report import Layer
 from convlens.analysis.sliding_window import SlidingWindow
 
 

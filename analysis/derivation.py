@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from convlens.analysis.kernel_stack import windows_of
+from convlens.analysis.layer import Layer
 from convlens.analysis.number import Number
-from convlens.analysis.report import Layer
 
 T = TypeVar("T")
 

@@ -7,8 +7,9 @@ from convlens.analysis.clipping import Clipped, centre, clipped, corner
 from convlens.analysis.derivation import Derivation, alike, derive
 from convlens.analysis.interval import Interval
 from convlens.analysis.kernel_stack import KernelStack, kernel_stack, windows_of
+from convlens.analysis.layer import Layer
 from convlens.analysis.parameters import Parameters
-from convlens.analysis.report import Layer, Report
+from convlens.analysis.report import Report
 from convlens.analysis.shape import Dim, Shape, elements, fixed
 from convlens.analysis.sliding_window import SlidingWindow, transposed_windows
 

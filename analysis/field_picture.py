@@ -6,8 +6,9 @@ from html import escape
 from itertools import groupby
 from math import floor
 
+from convlens.analysis.layer import Layer
 from convlens.analysis.layer_table import shown_name
-from convlens.analysis.report import Layer, Report
+from convlens.analysis.report import Report
 from convlens.analysis.text_layout import printable
 
 # How much is shown around the image, in lengths of the image; a field may be larger still.

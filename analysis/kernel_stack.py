@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from convlens.analysis.layer import Layer
 from convlens.analysis.operators import COPIES, ELEMENTWISE
-from convlens.analysis.report import Layer
 from convlens.analysis.shape import Shape, elements
 from convlens.analysis.sliding_window import SlidingWindow, sliding_windows
 

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from convlens.analysis.layer import Layer
 from convlens.analysis.module_tree import Module, group_by_module
 from convlens.analysis.number import Number
 from convlens.analysis.receptive_field import PerAxis, ReceptiveField
-from convlens.analysis.report import Layer, Report
+from convlens.analysis.report import Report
 from convlens.analysis.shape import format_shape
 
 RowKind = Literal["layer", "module"]

@@ -6,9 +6,9 @@ from math import prod
 
 from convlens.analysis.coverage import trace_coverage
 from convlens.analysis.kernel_stack import windows_of
+from convlens.analysis.layer import Layer
 from convlens.analysis.linter import Problem, Rule, Subject
 from convlens.analysis.number import Number
-from convlens.analysis.report import Layer
 from convlens.analysis.sliding_window import CONVOLUTIONS, SlidingWindow
 
 _AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}

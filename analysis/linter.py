@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from convlens.analysis.report import Layer, Report
+from convlens.analysis.layer import Layer
+from convlens.analysis.report import Report
 
 Severity = Literal["warning", "info"]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from convlens.analysis.report import Layer
+from convlens.analysis.layer import Layer
 
 # A module with more layers than a reader takes in at a glance is shown by its children.
 MAX_LAYERS_A_GROUP = 20

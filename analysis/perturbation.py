@@ -7,16 +7,15 @@ is left out, so that a 1 stands exactly where a lit pixel arrives over paths tha
 copy needs no weights, and one output channel of a Conv stands for all of its group.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-from convlens.analysis.errors import SymbolicShapeError
-from convlens.analysis.field import Field, mixed
+from convlens.analysis.field import Field
 from convlens.analysis.graph import Graph
+from convlens.analysis.lit_copy import LitCopy
 from convlens.analysis.operators import (
     COPIES,
     ELEMENTWISE,
@@ -25,13 +24,13 @@ from convlens.analysis.operators import (
     SHAPE_ARITHMETIC,
 )
 from convlens.analysis.receptive_field import step_at
-from convlens.analysis.shape import Shape, Tensors, fixed, shape_of
+from convlens.analysis.shape import Tensors, fixed, shape_of
 from convlens.analysis.sliding_window import CONVOLUTIONS, POOLINGS
 from convlens.analysis.step import Step
 from convlens.analysis.transfers_mixing import reduced_axes
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+    from onnx import ModelProto
 
 # Their operands are broadcast to one shape; the other operators have one operand and parameters.
 _JOINING = frozenset({
@@ -53,85 +52,6 @@ _WINDOW_ATTRIBUTES = frozenset({
 })  # fmt: skip
 # What rounding leaves of a weight that is nought.
 _ROUNDING = 1e-4
-_REDUCE_MAX_TAKES_AN_INPUT_SINCE = 18
-_CLIP_TAKES_INPUTS_SINCE = 11
-
-
-@dataclass
-class _Copy:
-    """The copy as far as it is built."""
-
-    image_axis: int
-    opset: int
-    tensors: Tensors
-    nodes: list["NodeProto"] = field(default_factory=list)
-    constants: dict[str, TensorProto] = field(default_factory=dict)
-
-    def add(self, op_type: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
-        """Add a node; its output is named as wanted, or anew."""
-        name = output or f"copy::{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op_type, inputs, [name], **attributes))
-        return name
-
-    def constant(self, values: Any, dtype: Any = np.float32) -> str:
-        """Add a constant."""
-        name = f"copy::constant::{len(self.constants)}"
-        self.constants[name] = numpy_helper.from_array(np.asarray(values, dtype), name)
-        return name
-
-    def dark(self, shape: Shape | None, output: str = "") -> str:
-        """A tensor of noughts.
-
-        Raises:
-            SymbolicShapeError: the shape is not known.
-        """
-        if shape is None:
-            raise SymbolicShapeError(f"the shape of {output or 'an operand'!r} is not known")
-        dims = self.constant(fixed(shape), np.int64)
-        zero = helper.make_tensor("", TensorProto.FLOAT, [1], [0.0])
-        return self.add("ConstantOfShape", [dims], output, value=zero)
-
-    def highest(
-        self, name: str, axes: Sequence[int], output: str = "", *, keep: bool = True
-    ) -> str:
-        """The largest value along some axes."""
-        if self.opset < _REDUCE_MAX_TAKES_AN_INPUT_SINCE:
-            return self.add("ReduceMax", [name], output, axes=list(axes), keepdims=int(keep))
-        listed = self.constant(axes, np.int64)
-        return self.add("ReduceMax", [name, listed], output, keepdims=int(keep))
-
-    def unite(self, operands: Sequence[str], output: str = "") -> str:
-        """What lights any of the operands, which are broadcast to one shape."""
-        return self.add("Max" if len(operands) > 1 else "Identity", operands, output)
-
-    def spread(self, operands: Sequence[str], shape: Shape | None, output: str) -> str:
-        """The same, broadcast to this shape.
-
-        Raises:
-            SymbolicShapeError: the shape is not known.
-        """
-        if not operands or shape is None:
-            return self.dark(shape, output)
-        dims = self.constant(fixed(shape), np.int64)
-        return self.add("Expand", [self.unite(operands), dims], output)
-
-    def capped(self, name: str) -> str:
-        """What is above 1 becomes 1: for sums of noughts and ones ten times as fast as a Sign."""
-        if self.opset < _CLIP_TAKES_INPUTS_SINCE:
-            return self.add("Clip", [name], min=0.0, max=1.0)
-        return self.add("Clip", [name, self.constant(0), self.constant(1)])
-
-    def picked(self, name: str, places: Mapping[int, Sequence[int]]) -> str:
-        """Some positions of a tensor, by axis: the rest of it need not outlive its readers."""
-        for axis, positions in places.items():
-            name = self.add("Gather", [name, self.constant(positions, np.int64)], axis=axis)
-        return name
-
-    def loses(self, seen: Field, axes: Iterable[int]) -> bool:
-        """Whether no path along the image axis stays local once `axes` are mixed."""
-        for axis in axes:
-            seen = mixed(seen, axis, 1, node=0)
-        return seen.views[self.image_axis] is None
 
 
 def lit_copy(
@@ -159,7 +79,7 @@ def lit_copy(
         SymbolicShapeError: a shape that the copy needs is not known.
     """
     originals = {output: node for node in proto.graph.node for output in node.output if output}
-    copy = _Copy(image_axis, opset, tensors)
+    copy = LitCopy(image_axis, opset, tensors)
     for node in graph.nodes:
         step = step_at(node, graph, tensors, fields, opset)
         if not any(step.fields) or node.op_type in SHAPE_ARITHMETIC:
@@ -167,60 +87,21 @@ def lit_copy(
         else:
             _REWRITES.get(step.op_type, _leave_dark)(copy, step)
     outputs = [copy.picked(name, where) for name, where in places]
-    copy.nodes = _needed([*_constants(proto), *copy.nodes], outputs)
-    return _model(proto, graph, copy, fields, outputs)
+    pictures = [tensor.name for tensor in graph.inputs if tensor.name in fields]
+    return copy.finished(proto, pictures, outputs)
 
 
-def _constants(proto: "ModelProto") -> list["NodeProto"]:
-    return [node for node in proto.graph.node if node.op_type == "Constant"]
-
-
-def _needed(nodes: Sequence["NodeProto"], outputs: Iterable[str]) -> list["NodeProto"]:
-    """The nodes that the outputs depend on."""
-    wanted, kept = set(outputs), list["NodeProto"]()
-    for node in reversed(nodes):
-        if wanted.intersection(node.output):
-            wanted.update(node.input)
-            kept.append(node)
-    return kept[::-1]
-
-
-def _model(
-    proto: "ModelProto",
-    graph: Graph,
-    copy: _Copy,
-    fields: Mapping[str, Field],
-    outputs: Sequence[str],
-) -> "ModelProto":
-    read = {name for node in copy.nodes for name in node.input}
-    inputs = []
-    for tensor in graph.inputs:
-        shape = shape_of(tensor.name, copy.tensors)
-        if tensor.name in fields and shape is not None:
-            value = helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, fixed(shape))
-            inputs.append(value)
-    stored = [tensor for tensor in proto.graph.initializer if tensor.name in read]
-    made = helper.make_graph(
-        copy.nodes,
-        "lit",
-        inputs,
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
-        [*stored, *(tensor for name, tensor in copy.constants.items() if name in read)],
-    )
-    return helper.make_model(made, opset_imports=proto.opset_import, ir_version=proto.ir_version)
-
-
-def _leave_dark(copy: _Copy, step: Step) -> None:
+def _leave_dark(copy: LitCopy, step: Step) -> None:
     """What an operator adds that is not understood, or is global, is left out."""
     for name in filter(None, step.node.outputs):
         copy.dark(shape_of(name, copy.tensors), name)
 
 
-def _pass_on(copy: _Copy, step: Step) -> None:
+def _pass_on(copy: LitCopy, step: Step) -> None:
     copy.add("Identity", [step.node.inputs[0]], step.node.output)
 
 
-def _join(copy: _Copy, step: Step) -> None:
+def _join(copy: LitCopy, step: Step) -> None:
     """What lights any operand; a constant one counts for its shape alone."""
     inputs = list(zip(step.node.inputs, step.fields, step.shapes, strict=True))
     operands = [name for name, seen, _ in inputs if seen is not None]
@@ -229,13 +110,13 @@ def _join(copy: _Copy, step: Step) -> None:
     copy.unite(operands, step.node.output)
 
 
-def _add_quantised(copy: _Copy, step: Step) -> None:
+def _add_quantised(copy: LitCopy, step: Step) -> None:
     """QLinearAdd and QLinearMul: each operand is followed by its scale and zero point."""
     lit = [name for name, seen in zip(step.node.inputs, step.fields, strict=True) if seen]
     copy.spread(lit, step.output, step.node.output)
 
 
-def _convolve(copy: _Copy, step: Step) -> None:
+def _convolve(copy: LitCopy, step: Step) -> None:
     """Ones as weights; with a single group one channel stands for all, before and after."""
     transposed = step.op_type == "ConvTranspose"
     weight = list(fixed(step.shape(3 if step.op_type == "QLinearConv" else 1) or ()))
@@ -254,13 +135,13 @@ def _convolve(copy: _Copy, step: Step) -> None:
     copy.add("Expand", [lit, copy.constant(repeats, np.int64)], step.node.output)
 
 
-def _pool(copy: _Copy, step: Step) -> None:
+def _pool(copy: LitCopy, step: Step) -> None:
     op_type = step.op_type.removeprefix("QLinear")
     pooled = copy.add(op_type, [step.node.inputs[0]], **step.node.attributes)
     copy.add("Sign", [pooled], step.node.output)
 
 
-def _reduce(copy: _Copy, step: Step) -> None:
+def _reduce(copy: LitCopy, step: Step) -> None:
     """The largest value along the axes, or nothing where the image axis goes with them."""
     seen = step.known_fields[0]
     rank = len(seen.axes)
@@ -273,7 +154,7 @@ def _reduce(copy: _Copy, step: Step) -> None:
         copy.highest(step.node.inputs[0], axes, step.node.output, keep=keep)
 
 
-def _multiply(copy: _Copy, step: Step) -> None:
+def _multiply(copy: LitCopy, step: Step) -> None:
     """MatMul: the rows of the first operand reach every column, and the other way round."""
     second_input = 3 if step.op_type == "QLinearMatMul" else 1
     first, second = step.field(0), step.field(second_input)
@@ -288,7 +169,7 @@ def _multiply(copy: _Copy, step: Step) -> None:
     copy.spread(terms, step.output, step.node.output)
 
 
-def _connect_fully(copy: _Copy, step: Step) -> None:
+def _connect_fully(copy: LitCopy, step: Step) -> None:
     """Gemm: the rows of the first operand reach every column."""
     data = step.field(0)
     axis = 0 if step.node.attributes.get("transA", 0) else 1
@@ -301,7 +182,7 @@ def _connect_fully(copy: _Copy, step: Step) -> None:
     copy.spread(terms, step.output, step.node.output)
 
 
-def _sum_products(copy: _Copy, step: Step) -> None:
+def _sum_products(copy: LitCopy, step: Step) -> None:
     """Einsum of the image and constants; with two images the second one's part is global."""
     if len(step.known_fields) > 1:
         _leave_dark(copy, step)
@@ -321,7 +202,7 @@ def _sum_products(copy: _Copy, step: Step) -> None:
     copy.add("Sign", [summed], step.node.output)
 
 
-def _accumulate(copy: _Copy, step: Step) -> None:
+def _accumulate(copy: LitCopy, step: Step) -> None:
     """CumSum along an image axis is global; along another every channel stands for all."""
     seen, axes = step.known_fields[0], step.integers(1)
     if not axes or copy.loses(seen, [axes[0] % len(seen.axes)]):
@@ -330,7 +211,7 @@ def _accumulate(copy: _Copy, step: Step) -> None:
         _pass_on(copy, step)
 
 
-def _move(copy: _Copy, step: Step) -> None:
+def _move(copy: LitCopy, step: Step) -> None:
     """Values move as in the network; constants beside the image are dark."""
     inputs = list(step.node.inputs)
     if step.op_type == "Concat":
@@ -343,7 +224,7 @@ def _move(copy: _Copy, step: Step) -> None:
     )
 
 
-def _write(copy: _Copy, step: Step) -> None:
+def _write(copy: LitCopy, step: Step) -> None:
     """ScatterND of rows that are named ahead; constants are dark."""
     if step.field(1) is not None:
         _leave_dark(copy, step)
@@ -357,7 +238,7 @@ def _write(copy: _Copy, step: Step) -> None:
     copy.add("ScatterND", [data, indices, updates], step.node.output)
 
 
-def _pad(copy: _Copy, step: Step) -> None:
+def _pad(copy: LitCopy, step: Step) -> None:
     inputs = list(step.node.inputs)
     attributes = {name: v for name, v in step.node.attributes.items() if name != "value"}
     if len(inputs) > 2:
@@ -365,14 +246,14 @@ def _pad(copy: _Copy, step: Step) -> None:
     copy.add("Pad", inputs, step.node.output, **attributes)
 
 
-def _resize(copy: _Copy, step: Step) -> None:
+def _resize(copy: LitCopy, step: Step) -> None:
     """A cubic has negative weights, and what is nought may be off by a rounding."""
     resized = copy.add(step.op_type, step.node.inputs, **step.node.attributes)
     bright = copy.add("Greater", [copy.add("Abs", [resized]), copy.constant(_ROUNDING)])
     copy.add("Cast", [bright], step.node.output, to=TensorProto.FLOAT)
 
 
-_REWRITES: Mapping[str, Callable[[_Copy, Step], None]] = {
+_REWRITES: Mapping[str, Callable[[LitCopy, Step], None]] = {
     **dict.fromkeys(ELEMENTWISE | COPIES | _NORMALISATIONS, _pass_on),
     **dict.fromkeys(_JOINING, _join),
     **dict.fromkeys(("QLinearAdd", "QLinearMul"), _add_quantised),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from convlens.analysis.report import Layer
+from convlens.analysis.layer import Layer
 
 COLUMNS = (
     "index",

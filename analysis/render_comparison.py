@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from convlens.analysis.comparison import Comparison, Difference, Kind
+from convlens.analysis.layer import Layer
 from convlens.analysis.layer_table import shown_name
-from convlens.analysis.report import Layer
 from convlens.analysis.text_layout import printable
 
 _MARKS = {"changed": ("~", "yellow"), "removed": ("-", "red"), "added": ("+", "green")}

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from convlens.analysis.convention import ConventionTotals, in_convention
+from convlens.analysis.layer import Formulas
 from convlens.analysis.layer_table import Column, Row, layer_rows, module_rows, shown_name
 from convlens.analysis.line import Line, line
-from convlens.analysis.report import Formulas, Report
+from convlens.analysis.report import Report
 from convlens.analysis.shape import Tensor, format_shape
 from convlens.analysis.text_layout import fit, printable
 

@@ -3,15 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convlens.analysis.errors import ModelFileError, SymbolicShapeError, VerificationError
+from convlens.analysis.errors import SymbolicShapeError, VerificationError
 from convlens.analysis.field import Field
 from convlens.analysis.functions import inline_functions
 from convlens.analysis.graph import Graph
-from convlens.analysis.graph_reader import ONNX_DOMAINS, read_graph, text
+from convlens.analysis.graph_reader import ONNX_DOMAINS, read_graph
 from convlens.analysis.hazards import find_hazard, mend_dims
 from convlens.analysis.interval import Span
 from convlens.analysis.measurement import (
@@ -25,18 +24,13 @@ from convlens.analysis.measurement import (
 )
 from convlens.analysis.model_file import read_model
 from convlens.analysis.receptive_field import trace_fields
-from convlens.analysis.shape import Dim, Shape, Tensor, Tensors, elements, fixed, format_shape
+from convlens.analysis.shape import Dim, Tensor
 from convlens.analysis.shapes import infer_shapes
+from convlens.analysis.trial_run import run_shapes, shape_differences
 from convlens.analysis.view import View
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
 
 # The corners, the centre and one unit drawn by chance.
 DEFAULT_UNITS = 4
-_PROTOBUF_LIMIT_BYTES = 2**31 - 1
-# In values; no batch of pictures has more.
-_MAX_NOISE = 2**28
 
 
 @dataclass(frozen=True)
@@ -97,6 +91,7 @@ def verify(
         VerificationError: the model cannot be run.
     """
     proto = inline_functions(read_model(path).proto)
+    mend_dims(proto.graph)
     hazard = find_hazard(proto.graph)
     if hazard is not None:
         raise VerificationError(f"{path}: the runtime would not survive {hazard}")
@@ -105,9 +100,7 @@ def verify(
         batch = 1
     inferred = infer_shapes(proto, graph, batch, input_size)
     tensors = inferred.tensors
-    model = _with_all_outputs(path, graph)
-    mend_dims(model.graph)
-    actual = _run(model, graph, tensors, open_session)
+    actual = run_shapes(path, graph, tensors, open_session)
     differences = list(shape_differences(tensors, actual))
     bound = {
         name: Tensor(name, tensor.dtype, actual.get(name, tensor.shape))
@@ -143,75 +136,6 @@ def _batch(tensor: Tensor) -> Dim | None:
 
 def _view(field: Field, image_axis: int) -> View | None:
     return field.views[image_axis] if image_axis < len(field.views) else None
-
-
-def _run(
-    model: "ModelProto", graph: Graph, tensors: Tensors, open_session: OpenSession
-) -> dict[str, Shape]:
-    """The shape of every tensor in a run of the model on noise."""
-    feeds = {tensor.name: _noise(tensors.get(tensor.name, tensor)) for tensor in graph.inputs}
-    session = open_session(model.SerializeToString())
-    names = [value.name for value in model.graph.output]
-    values = session.run(names, feeds)
-    return {
-        name: tuple(value.shape)
-        for name, value in zip(names, values, strict=True)
-        if isinstance(value, np.ndarray)
-    }
-
-
-def _noise(tensor: Tensor) -> "np.ndarray[Any, Any]":
-    shape = tensor.shape or ()
-    if any(isinstance(dim, str) for dim in shape):
-        raise VerificationError(
-            f"the input {tensor.name!r} is [{format_shape(shape)}]: "
-            "to run the model, say which size with --input-size and --batch"
-        )
-    if elements(max(dim, 1) for dim in fixed(shape)) > _MAX_NOISE:
-        raise VerificationError(
-            f"the input {tensor.name!r} is [{format_shape(shape)}]: too large to be run"
-        )
-    values = np.random.default_rng(0).random([int(dim) for dim in shape])
-    return values.astype(tensor.dtype or "float32")
-
-
-def _with_all_outputs(path: str | Path, graph: Graph) -> "ModelProto":
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        model = inline_functions(onnx.load(path))
-    except (OSError, DecodeError, onnx.checker.ValidationError) as error:
-        raise ModelFileError(f"{path}: its weights cannot be read: {error}") from error
-    if model.ByteSize() > _PROTOBUF_LIMIT_BYTES:
-        raise VerificationError(f"{path}: over 2 GB, too large to be run with all its tensors")
-    present = {text(value.name) for value in model.graph.output}
-    for name in (name for node in graph.nodes for name in node.outputs if name):
-        if name not in present:
-            model.graph.output.append(onnx.ValueInfoProto(name=name))
-    return model
-
-
-def shape_differences(tensors: Tensors, actual: Mapping[str, Shape]) -> Iterator[str]:
-    """Say where a run's shape is not the computed one.
-
-    A dimension that is symbolic still must be the same wherever it occurs.
-    """
-    meaning: dict[str, Dim] = {}
-    for name, shape in actual.items():
-        computed = tensors[name].shape if name in tensors else None
-        if computed is None:
-            continue
-        agrees = len(computed) == len(shape) and all(
-            dim == found if isinstance(dim, int) else meaning.setdefault(dim, found) == found
-            for dim, found in zip(computed, shape, strict=True)
-            if dim != "?"
-        )
-        if not agrees:
-            yield (
-                f"{name}: the shape is {format_shape(shape)} in a run, "
-                f"and was computed as {format_shape(computed)}"
-            )
 
 
 def _chosen(graph: Graph, fields: Mapping[str, Field], count: int) -> tuple[list[Unit], list[str]]:
