@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from convlens.analysis.bounds import evaluate
 from convlens.analysis.card import ModelCard
 from convlens.analysis.certainty import certainty, missing_since
 from convlens.analysis.cost import cost_formula, count_cost
@@ -27,7 +28,7 @@ from convlens.analysis.report import Model, Report, Totals
 from convlens.analysis.shape import Tensor, Tensors
 from convlens.analysis.shapes import BATCH_SYMBOL, SYMBOLS, InferredShapes, infer_shapes
 from convlens.analysis.size_restrictions import size_restrictions
-from convlens.analysis.symbolic import Count, evaluate
+from convlens.analysis.symbolic import Count
 from convlens.analysis.unused import unused_initializers
 
 # The side of the picture that most classifiers are made for.

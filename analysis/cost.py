@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 
+from convlens.analysis.bounds import evaluate
 from convlens.analysis.dimensions import counts
 from convlens.analysis.graph import Node
 from convlens.analysis.operators import (
@@ -24,7 +25,7 @@ from convlens.analysis.shape_functions import einsum_terms
 from convlens.analysis.shape_pass import Body
 from convlens.analysis.shape_step import Counts, common_size
 from convlens.analysis.sliding_window import POOLINGS, sliding_windows
-from convlens.analysis.symbolic import Count, evaluate, product
+from convlens.analysis.symbolic import Count, product
 
 # Operations an element of the input. A BatchNormalization is a multiplication and an addition; the
 # others first compute their statistics: add up, subtract the mean, square, add up, divide; a

@@ -7,7 +7,8 @@ from fractions import Fraction
 from functools import lru_cache
 from math import floor
 
-from convlens.analysis.symbolic import Count, Expression, Symbol, greatest, least
+from convlens.analysis.bounds import greatest, least
+from convlens.analysis.symbolic import Count, Expression, Symbol
 
 # A longer text, as only a hostile file has it, is a name.
 _MAX_FORMULA_LENGTH = 2000

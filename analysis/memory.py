@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from convlens.analysis.bounds import evaluate
 from convlens.analysis.dimensions import to_count
 from convlens.analysis.graph import Graph
 from convlens.analysis.operators import RESHAPES
 from convlens.analysis.shape import Tensor, Tensors, storage_formula
 from convlens.analysis.shape_pass import Body
-from convlens.analysis.symbolic import Count, evaluate, product
+from convlens.analysis.symbolic import Count, product
 
 # Their output is their input's memory under another shape.
 _VIEWS = RESHAPES | {"Identity"}

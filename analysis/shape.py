@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from convlens.analysis.bounds import evaluate
 from convlens.analysis.dimensions import to_count
 from convlens.analysis.errors import SymbolicShapeError
-from convlens.analysis.symbolic import Count, evaluate
+from convlens.analysis.symbolic import Count
 
 Dim = int | str
 Shape = tuple[Dim, ...]

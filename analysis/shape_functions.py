@@ -7,6 +7,7 @@ formulas where onnx's own inference gives up.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from convlens.analysis.bounds import least
 from convlens.analysis.dimensions import to_dim
 from convlens.analysis.operators import (
     COPIES,
@@ -25,11 +26,7 @@ from convlens.analysis.shape_step import (
     common_size,
 )
 from convlens.analysis.sliding_window import CONVOLUTIONS, POOLINGS, SlidingWindow, sliding_windows
-from convlens.analysis.symbolic import (
-    Count,
-    floor_quotient,
-    least,
-)
+from convlens.analysis.symbolic import Count, floor_quotient
 
 
 def output_shapes(step: ShapeStep) -> Shapes:

@@ -5,6 +5,7 @@ from fractions import Fraction
 from math import floor
 from typing import Any
 
+from convlens.analysis.bounds import greatest, is_at_most, least
 from convlens.analysis.shape_step import (
     ShapeFunction,
     Shapes,
@@ -13,14 +14,7 @@ from convlens.analysis.shape_step import (
     common_size,
     slice_bounds,
 )
-from convlens.analysis.symbolic import (
-    Count,
-    floor_quotient,
-    greatest,
-    is_at_most,
-    least,
-    product,
-)
+from convlens.analysis.symbolic import Count, floor_quotient, product
 
 
 def _flatten(step: ShapeStep) -> Shapes:

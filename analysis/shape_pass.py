@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import zip_longest
 
+from convlens.analysis.bounds import evaluate, is_bounded
 from convlens.analysis.dimensions import counts, to_dim
 from convlens.analysis.graph import Graph, Node, StoredTensor
 from convlens.analysis.operators import COMPARISONS
@@ -14,7 +15,7 @@ from convlens.analysis.shape import Shape, Tensor, Tensors, format_shape
 from convlens.analysis.shape_functions import output_shapes
 from convlens.analysis.shape_step import Counts, ShapeStep
 from convlens.analysis.shape_values import fold, stored_values
-from convlens.analysis.symbolic import Count, Expression, evaluate, is_bounded, symbol
+from convlens.analysis.symbolic import Count, Expression, symbol
 from convlens.analysis.values import Values
 
 # No operator makes a tensor of more axes; the shapes of hostile files do.

@@ -10,17 +10,10 @@ from itertools import product as indices
 from math import floor, isfinite, prod
 from typing import Any
 
+from convlens.analysis.bounds import greatest, is_at_most, is_bounded, least
 from convlens.analysis.graph import StoredTensor
 from convlens.analysis.shape_step import ShapeStep, slice_bounds
-from convlens.analysis.symbolic import (
-    Count,
-    Expression,
-    greatest,
-    is_at_most,
-    is_bounded,
-    least,
-    product,
-)
+from convlens.analysis.symbolic import Count, Expression, product
 from convlens.analysis.values import MAX_ENTRIES, Values, broadcast_shape, concatenate
 
 _MAX_FLOATS = 32

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from convlens.analysis import analyze
+from convlens.analysis.bounds import evaluate
 from convlens.analysis.dimensions import to_count
-from convlens.analysis.symbolic import evaluate
 
 HEIGHT, WIDTH = 37, 50
 

@@ -4,17 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from convlens.analysis.bounds import evaluate, greatest, is_at_most, least, lower_bound
 from convlens.analysis.dimensions import to_count, to_dim
-from convlens.analysis.symbolic import (
-    Count,
-    evaluate,
-    exact_quotient,
-    greatest,
-    is_at_most,
-    least,
-    lower_bound,
-    symbol,
-)
+from convlens.analysis.symbolic import Count, exact_quotient, symbol
 
 H, N, W = symbol("H"), symbol("N"), symbol("W")
 SIZES = st.fixed_dictionaries({name: st.integers(1, 300) for name in ("H", "N", "W")})
