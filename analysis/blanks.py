@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from convlens.analysis.branches import joined
-from convlens.analysis.field import Digit, Field, axis_length, reached, straightened
+from convlens.analysis.digits import Digit, axis_length
+from convlens.analysis.field import Field, reached, straightened
 from convlens.analysis.reach import Reach
 from convlens.analysis.shape import Dim, Shape
 from convlens.analysis.step import Step

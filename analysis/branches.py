@@ -4,18 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import zip_longest
 
-from convlens.analysis.field import (
-    Axis,
-    Digit,
-    Field,
-    Missing,
-    axis_length,
-    earliest,
-    repeated,
-    span,
-    straightened,
-    walking_digits,
-)
+from convlens.analysis.digits import Axis, Digit, axis_length, repeated, span, walking_digits
+from convlens.analysis.field import Field, Missing, earliest, straightened
 from convlens.analysis.view import View, are_aligned, united
 
 

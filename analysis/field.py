@@ -1,55 +1,17 @@
 """Fields: what every position of one tensor sees of the image.
 
-A tensor's axis need not be an image axis: a Flatten merges channels, rows and columns into one
-axis, a Reshape splits rows into blocks. So an axis is a row-major run of digits, each of which
-either walks along an image axis or does not. Merging and splitting axes then only regroups digits,
-and every operator's rule is about the digits on the axes that it touches.
+Every operator's rule is about the digits on the axes that it touches; see `digits`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from itertools import product
-from math import prod
 
+from convlens.analysis.digits import Axis, Digit, axis_length, offsets_of, span, walking_digits
 from convlens.analysis.interval import Interval, Span
 from convlens.analysis.reach import Reach
 from convlens.analysis.shape import Dim, Shape
 from convlens.analysis.view import View
-
-# More positions than any block of a picture holds.
-_MAX_OFFSETS = 2**20
-
-
-@dataclass(frozen=True)
-class Digit:
-    """One digit of the index along a tensor's axis.
-
-    Attributes:
-        length: how many values it takes.
-        image_axis: the image axis along which it walks; None where it walks along none.
-        step: by how many positions of the image axis's view it moves.
-        grid: where only some of the values are positions of the image and the others see none of
-            it, as a class token beside the patches, the digits of the former.
-        before: how many of the latter stand before the grid.
-    """
-
-    length: Dim
-    image_axis: int | None = None
-    step: int = 1
-    grid: tuple["Digit", ...] = ()
-    before: int = 0
-
-
-Axis = tuple[Digit, ...]
-
-
-def walking_digits(axis: Axis) -> list[Digit]:
-    """The digits of an axis that walk along the image, wherever they stand."""
-    if len(axis) == 1 and not axis[0].grid:
-        return [] if axis[0].image_axis is None else [axis[0]]
-    digits = (inner for digit in axis for inner in digit.grid or (digit,))
-    return [digit for digit in digits if digit.image_axis is not None]
 
 
 class Missing(IntEnum):
@@ -216,7 +178,7 @@ def mixed(field: Field, axis: int, length: Dim, node: int) -> Field:
         left = field.walks(image_axis)
         largest_step = max((digit.step for digit in left), default=0)
         stays_local = largest_step >= max(digit.step for digit in walked)
-        offsets = _offsets(walked) if stays_local else None
+        offsets = offsets_of(walked) if stays_local else None
         if offsets is None:
             field = field.with_view(image_axis, None).made_global(node)
         else:
@@ -224,27 +186,6 @@ def mixed(field: Field, axis: int, length: Dim, node: int) -> Field:
             reach = Reach((sorted(offsets),))
             field = field.with_view(image_axis, view.through(reach, positions))
     return field
-
-
-def _offsets(digits: Sequence[Digit]) -> tuple[int, ...] | None:
-    """The positions that the digits reach together; None where not known, or too many."""
-    lengths = [digit.length for digit in digits if isinstance(digit.length, int)]
-    if len(lengths) < len(digits) or prod(lengths) > _MAX_OFFSETS:
-        return None
-    indices = product(*map(range, lengths))
-    steps = [digit.step for digit in digits]
-    return tuple(
-        sum(i * step for i, step in zip(index, steps, strict=True)) for index in indices
-    )  # fmt: skip
-
-
-def span(digits: Sequence[Digit]) -> int | None:
-    """The number of positions up to the last that the digits reach; None where not known."""
-    lengths = [digit.length for digit in digits if isinstance(digit.length, int)]
-    if len(lengths) < len(digits):
-        return None
-    steps = (digit.step for digit in digits)
-    return 1 + sum((length - 1) * step for length, step in zip(lengths, steps, strict=True))
 
 
 def straightened(field: Field, axis: int) -> Field | None:
@@ -269,7 +210,7 @@ def straightened(field: Field, axis: int) -> Field | None:
         return field if len(digits) == 1 else field.with_axis(axis, (moving[0],))
     slowest, *faster = moving
     still = [replace(d, step=0) if d.image_axis is None else d for d in faster]
-    taps = _offsets(still)
+    taps = offsets_of(still)
     length: Dim = "?"
     if isinstance(slowest.length, int) and taps is not None:
         length = slowest.length * len(taps)
@@ -333,20 +274,6 @@ def _reached_among_others(field: Field, axis: int, reach: Reach | None, length: 
     for image_axis in image_axes:
         field = field.with_view(image_axis, None)
     return field.with_axis(axis, (Digit(length, min(image_axes)),)).forgotten()
-
-
-def repeated(axis: Axis, length: Dim) -> Axis:
-    """An axis of length 1 broadcast; what walks along the image goes on doing so on the spot."""
-    walked = [digit.image_axis for digit in axis if digit.image_axis is not None]
-    return (Digit(length, walked[0], step=0),) if walked else (Digit(length),)
-
-
-def axis_length(axis: Axis) -> Dim:
-    """The length of an axis, "?" where one of several digits is symbolic."""
-    if len(axis) == 1:
-        return axis[0].length
-    lengths = [digit.length for digit in axis if isinstance(digit.length, int)]
-    return prod(lengths) if len(lengths) == len(axis) else "?"
 
 
 def earliest(nodes: Iterable[int | None]) -> int | None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from convlens.analysis.field import Digit, Field, axis_length
+from convlens.analysis.digits import Digit, axis_length
+from convlens.analysis.field import Field
 from convlens.analysis.graph import Graph
 from convlens.analysis.perturbation import lit_copy
 from convlens.analysis.shape import Tensors

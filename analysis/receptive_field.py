@@ -3,14 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from convlens.analysis.field import (
-    Field,
-    Missing,
-    image_field,
-    straightened,
-    unknown_field,
-    walking_digits,
-)
+from convlens.analysis.digits import walking_digits
+from convlens.analysis.field import Field, Missing, image_field, straightened, unknown_field
 from convlens.analysis.graph import Graph, Node
 from convlens.analysis.image_layout import image_layout
 from convlens.analysis.interval import Interval, Span

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from math import prod
 
-from convlens.analysis.field import Axis, Digit
+from convlens.analysis.digits import Axis, Digit
 from convlens.analysis.shape import Dim, Shape
 
 

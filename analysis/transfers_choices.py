@@ -7,7 +7,8 @@ any pixel.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from convlens.analysis.field import Digit, Field, Missing, earliest
+from convlens.analysis.digits import Digit
+from convlens.analysis.field import Field, Missing, earliest
 from convlens.analysis.shape import Dim, Tensor
 from convlens.analysis.step import Step, Transfer
 from convlens.analysis.transfers_moves import concatenated, gathered, stretch

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from convlens.analysis.branches import joined
-from convlens.analysis.field import Digit, Field, axis_length, mixed
+from convlens.analysis.digits import Digit, axis_length
+from convlens.analysis.field import Field, mixed
 from convlens.analysis.step import Step, Transfer, counted
 from convlens.analysis.transfers_moves import broadcast_to
 

@@ -5,14 +5,8 @@ from dataclasses import replace
 
 from convlens.analysis.blanks import beside_blanks, cut_beside_blanks
 from convlens.analysis.branches import joined
-from convlens.analysis.field import (
-    Digit,
-    Field,
-    axis_length,
-    reached,
-    repeated,
-    straightened,
-)
+from convlens.analysis.digits import Digit, axis_length, repeated
+from convlens.analysis.field import Field, reached, straightened
 from convlens.analysis.reach import Border, Reach, listed_reach, strided_reach
 from convlens.analysis.regroup import regroup
 from convlens.analysis.shape import Dim, Shape

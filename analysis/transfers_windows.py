@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from convlens.analysis.field import Digit, Field, mixed, reached
+from convlens.analysis.digits import Digit
+from convlens.analysis.field import Field, mixed, reached
 from convlens.analysis.reach import Reach, transposed_reach, window_reach
 from convlens.analysis.regroup import regroup
 from convlens.analysis.resize import Resampling

@@ -1,6 +1,6 @@
 import pytest
 
-from convlens.analysis.field import Digit
+from convlens.analysis.digits import Digit
 from convlens.analysis.regroup import regroup
 
 IMAGE = ((Digit("n"),), (Digit(6),), (Digit(8, 0),), (Digit(10, 1),))
