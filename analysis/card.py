@@ -10,6 +10,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
+from convlens.analysis.card_values import (
+    Json,
+    read_channels,
+    read_choice,
+    read_integer,
+    read_labels,
+    read_list,
+    read_number,
+    read_object,
+    read_resize,
+    read_size,
+)
 from convlens.analysis.errors import CardError
 
 if TYPE_CHECKING:
@@ -20,7 +32,6 @@ PREFIX = "convlens."
 Color = Literal["RGB", "L"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 Layout = Literal["NCHW", "NHWC"]
-Json = Mapping[str, Any]
 
 T = TypeVar("T")
 
@@ -76,34 +87,38 @@ class Preprocessing:
         Raises:
             CardError: a field is missing or has a value that cannot be used.
         """
-        fields = _object("preprocessing", value)
-        color = _one_of("preprocessing.color", fields.get("color"), get_args(Color))
-        resize = _resize(fields.get("resize"))
-        crop = None if fields.get("crop") is None else _size("preprocessing.crop", fields["crop"])
+        fields = read_object("preprocessing", value)
+        color = read_choice("preprocessing.color", fields.get("color"), get_args(Color))
+        resize = read_resize(fields.get("resize"))
+        crop = (
+            None if fields.get("crop") is None else read_size("preprocessing.crop", fields["crop"])
+        )
         if crop is None and not isinstance(resize, tuple):
             raise CardError(
                 "preprocessing.crop: is needed where resize gives the shorter side only"
             )
         channels = 3 if color == "RGB" else 1
-        std = _channels("preprocessing.std", fields.get("std"), channels)
+        std = read_channels("preprocessing.std", fields.get("std"), channels)
         if 0.0 in std:
             raise CardError("preprocessing.std: must not be zero")
         return cls(
             color=color,
             resize=resize,
-            interpolation=_one_of(
+            interpolation=read_choice(
                 "preprocessing.interpolation",
                 fields.get("interpolation", "bilinear"),
                 get_args(Interpolation),
             ),
-            antialias=_one_of(
+            antialias=read_choice(
                 "preprocessing.antialias", fields.get("antialias", True), (True, False)
             ),
             crop=crop,
-            scale=_number("preprocessing.scale", fields.get("scale", 1 / 255)),
-            mean=_channels("preprocessing.mean", fields.get("mean"), channels),
+            scale=read_number("preprocessing.scale", fields.get("scale", 1 / 255)),
+            mean=read_channels("preprocessing.mean", fields.get("mean"), channels),
             std=std,
-            layout=_one_of("preprocessing.layout", fields.get("layout", "NCHW"), get_args(Layout)),
+            layout=read_choice(
+                "preprocessing.layout", fields.get("layout", "NCHW"), get_args(Layout)
+            ),
         )
 
 
@@ -145,19 +160,22 @@ class Golden:
         Raises:
             CardError: a field is missing or has a value that cannot be used.
         """
-        fields = _object("golden", value)
-        rows = _list("golden.outputs", fields.get("outputs"))
+        fields = read_object("golden", value)
+        rows = read_list("golden.outputs", fields.get("outputs"))
         return cls(
-            seed=_integer("golden.seed", fields.get("seed"), minimum=0),
+            seed=read_integer("golden.seed", fields.get("seed"), minimum=0),
             shape=tuple(
-                _integer("golden.shape", entry, minimum=1)
-                for entry in _list("golden.shape", fields.get("shape"))
+                read_integer("golden.shape", entry, minimum=1)
+                for entry in read_list("golden.shape", fields.get("shape"))
             ),
             outputs=tuple(
-                tuple(_number("golden.outputs", entry) for entry in _list("golden.outputs", row))
+                tuple(
+                    read_number("golden.outputs", entry)
+                    for entry in read_list("golden.outputs", row)
+                )
                 for row in rows
             ),
-            tolerance=_number("golden.tolerance", fields.get("tolerance")),
+            tolerance=read_number("golden.tolerance", fields.get("tolerance")),
         )
 
 
@@ -250,11 +268,11 @@ class ModelCard:
                 raise CardError(f"metadata {PREFIX}{error}") from error
 
         def json_object(name: str) -> Json:
-            return part(name, lambda value: _object(name, value), {})
+            return part(name, lambda value: read_object(name, value), {})
 
         return cls(
             preprocessing=part("preprocessing", Preprocessing.from_json, None),
-            labels=part("labels", _labels, None),
+            labels=part("labels", read_labels, None),
             weights=json_object("weights"),
             model=json_object("model"),
             parity=json_object("parity"),
@@ -278,60 +296,3 @@ class ModelCard:
             for name, value in parts.items()
             if value
         }
-
-
-def _object(name: str, value: Any) -> Json:
-    if not isinstance(value, dict):
-        raise CardError(f"{name}: must be an object, is {value!r:.60}")
-    return value
-
-
-def _list(name: str, value: Any) -> list[Any]:
-    if not isinstance(value, list) or not value:
-        raise CardError(f"{name}: must be a list with at least one entry, is {value!r:.60}")
-    return value
-
-
-def _labels(value: Any) -> tuple[str, ...]:
-    entries = _list("labels", value)
-    if not all(isinstance(entry, str) for entry in entries):
-        raise CardError("labels: every entry must be a string")
-    return tuple(entries)
-
-
-def _one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> Any:
-    if value not in allowed or type(value) is not type(allowed[0]):
-        raise CardError(f"{name}: must be one of {', '.join(map(repr, allowed))}, is {value!r:.60}")
-    return value
-
-
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise CardError(f"{name}: must be a finite number, is {value!r:.60}")
-    return float(value)
-
-
-def _integer(name: str, value: Any, *, minimum: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise CardError(f"{name}: must be an integer of at least {minimum}, is {value!r:.60}")
-    return value
-
-
-def _size(name: str, value: Any) -> tuple[int, int]:
-    entries = _list(name, value)
-    if len(entries) != 2:
-        raise CardError(f"{name}: must be [height, width], is {value!r:.60}")
-    return _integer(name, entries[0], minimum=1), _integer(name, entries[1], minimum=1)
-
-
-def _resize(value: Any) -> int | tuple[int, int]:
-    if isinstance(value, list):
-        return _size("preprocessing.resize", value)
-    return _integer("preprocessing.resize", value, minimum=1)
-
-
-def _channels(name: str, value: Any, channels: int) -> tuple[float, ...]:
-    entries = _list(name, value)
-    if len(entries) != channels:
-        raise CardError(f"{name}: must have {channels} entries for this color, has {len(entries)}")
-    return tuple(_number(name, entry) for entry in entries)
