@@ -140,7 +140,7 @@ class Call:
         Raises:
             ConnectionFault: it is more than the client may send.
         """
-        if self._is_over:
+        if self._is_over or self._client_is_done:
             return
         self._ungranted += size
         if self._ungranted > RECEIVE_WINDOW:
@@ -285,14 +285,13 @@ class Call:
             self._end(grpc.StatusCode.UNKNOWN, "internal error")
 
     def _put(self, response: Any) -> None:
-        if not self._has_answered and not self._is_over:
+        if self._is_over:
+            return
+        if not self._has_answered:
             self._has_answered = True
-            self._wire.send(
-                header_frames(self.stream, RESPONSE_FIELDS, self._wire.max_frame, end_stream=False)
-            )
+            self._wire.send(header_frames(self.stream, RESPONSE_FIELDS, self._wire.max_frame))
         self._output += framed(self._method.write(response))
-        if not self._is_over:
-            self.pump()
+        self.pump()
 
     def _end(self, code: grpc.StatusCode, message: str = "") -> None:
         """Let the trailers follow what has been written, which an error makes worthless."""

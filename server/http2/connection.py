@@ -205,9 +205,7 @@ class Connection(Wire):
             self.send(h2.reset(stream, ErrorCode.REFUSED_STREAM))
             return
         if head.http_status != 200:
-            fields, text = http_refusal(head.http_status, head.error)
-            self.send(h2.header_frames(stream, fields, self.max_frame, end_stream=False))
-            self.send(h2.frame(h2.DATA, h2.END_STREAM, stream, text))
+            self.send(h2.header_frames(stream, http_refusal(head), self.max_frame, end_stream=True))
             return
         method = self._find(head.path)
         if method is None or head.excess_bytes:

@@ -100,7 +100,7 @@ def go_away(last_stream: int, code: ErrorCode, reason: str = "") -> bytes:
     return frame(GOAWAY, 0, 0, last_stream.to_bytes(4) + code.to_bytes(4) + reason.encode())
 
 
-def header_frames(stream: int, block: bytes, max_frame: int, *, end_stream: bool) -> bytes:
+def header_frames(stream: int, block: bytes, max_frame: int, *, end_stream: bool = False) -> bytes:
     """A block of headers, in as many frames as it takes."""
     flags = END_STREAM if end_stream else 0
     if len(block) <= max_frame:

@@ -111,6 +111,8 @@ def _head(raw: Iterable[tuple[bytes, bytes]], excess_bytes: int) -> RequestHead:
     try:
         if own.get(":method") != "POST":
             raise ValueError("gRPC's calls are POST requests")
+        if any(name != name.lower() for name, _ in fields):
+            raise ValueError("the names of headers are in lower case")
         metadata = tuple(
             (name, _binary(value) if name.endswith("-bin") else value)
             for name, value in fields
@@ -155,7 +157,7 @@ def status_fields(code: int, message: str, trailers: Metadata) -> bytes:
     """
     fields = _field("grpc-status", str(code))
     if message:
-        fields += _field("grpc-message", quote(message, safe=_UNESCAPED))
+        fields += _field("grpc-message", _escaped(message))
     for name, value in trailers:
         if isinstance(value, bytes):
             value = base64.b64encode(value).decode("ascii").rstrip("=")
@@ -163,10 +165,13 @@ def status_fields(code: int, message: str, trailers: Metadata) -> bytes:
     return fields
 
 
-def http_refusal(status: int, reason: str) -> tuple[bytes, bytes]:
-    """The headers and the text that answer what is no call of gRPC."""
-    fields = _field(":status", str(status)) + _field("content-type", "text/plain; charset=utf-8")
-    return fields, f"{reason}\n".encode()
+def http_refusal(head: RequestHead) -> bytes:
+    """The headers that answer what is no call of gRPC."""
+    return _field(":status", str(head.http_status)) + _field("grpc-message", _escaped(head.error))
+
+
+def _escaped(text: str) -> str:
+    return quote(text, safe=_UNESCAPED)
 
 
 def _field(name: str, value: str) -> bytes:
