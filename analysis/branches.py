@@ -37,6 +37,7 @@ def joined(fields: Sequence[Field], node: int) -> Field:
         missing = max(missing, Missing.LOCAL_PATHS)
     misaligned = [field.misaligned_since for field in fields]
     views: list[View | None] = []
+    branches: list[list[View]] = []
     for image_axis, candidates in enumerate(zip_longest(*(field.views for field in fields))):
         walked = [
             digit
@@ -52,14 +53,43 @@ def joined(fields: Sequence[Field], node: int) -> Field:
         if len(local) > 1 and not are_aligned(local):
             misaligned.append(node)
         views.append(united(local) if local else None)
+        branches.append(local)
     return Field(
         axes=axes,
-        views=tuple(views),
+        views=tuple(_loosened_beside_dark(views, branches)),
         global_since=earliest(field.global_since for field in fields),
         misaligned_since=earliest(misaligned),
         is_blended=any(field.is_blended for field in fields),
         missing=missing,
     )
+
+
+def _loosened_beside_dark(
+    views: Sequence[View | None], branches: Sequence[Sequence[View]]
+) -> list[View | None]:
+    """The views, known to cover what is seen where a branch is dark along another image axis.
+
+    Where a position lies in the padding of one branch alone, it sees what the others see there.
+
+    Args:
+        views: along each image axis.
+        branches: the views of which each of them is made.
+    """
+    if all(not local or local[0].extents is None for local in branches):
+        return list(views)
+    apart = [not all(_are_dark_alike(views[0], view) for view in views[1:]) for views in branches]
+    return [
+        view.loosened()
+        if view is not None and len(branches[axis]) > 1 and any(apart[:axis] + apart[axis + 1 :])
+        else view
+        for axis, view in enumerate(views)
+    ]
+
+
+def _are_dark_alike(first: View, second: View) -> bool:
+    if first is second or first.extents is None or second.extents is None:
+        return True
+    return first.extents.is_dark_where(second.extents)
 
 
 def _is_even(field: Field) -> bool:

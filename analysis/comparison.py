@@ -54,6 +54,14 @@ class Difference:
             return "same"
         return "consequence" if self.changes.keys() <= _CONSEQUENCES else "changed"
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it is a layer without counterpart that only passes on what it gets."""
+        if self.first is not None and self.second is not None:
+            return False
+        layer = self.first or self.second
+        return layer is not None and _is_idle(layer)
+
     def to_json(self) -> dict[str, Any]:
         """The difference as plain values."""
         return {
@@ -119,6 +127,16 @@ def last_local_size(report: Report) -> PerAxis:
     """The receptive field's size at the last layer that has one."""
     sizes = (layer.receptive_field.size for layer in reversed(report.layers))
     return next((size for size in sizes if size is not None), None)
+
+
+def _is_idle(layer: Layer) -> bool:
+    """Whether its output is its input, as exporters leave some behind."""
+    if layer.op_type == "Cast":
+        dtypes = [tensor.dtype for tensor in (*layer.inputs[:1], *layer.outputs)]
+        return len(dtypes) == 2 and dtypes[0] == dtypes[1] != ""
+    # A Dropout's third input may switch training on.
+    is_in_training = any(tensor.name for tensor in layer.inputs[2:])
+    return layer.op_type == "Identity" or (layer.op_type == "Dropout" and not is_in_training)
 
 
 def _facts(layer: Layer) -> dict[str, Any]:

@@ -34,6 +34,10 @@ class Extents:
         """The number of positions."""
         return len(self.first)
 
+    def is_dark_where(self, other: "Extents") -> bool:
+        """Whether it sees nothing at just those positions where the other one sees nothing."""
+        return len(self) == len(other) and bool(((self.last < 0) == (other.last < 0)).all())
+
     def through(self, reach: Reach, length: int) -> "Extents":
         """What each of `length` outputs sees that reads these."""
         # What is read at -1 stands behind the last position and sees nothing.

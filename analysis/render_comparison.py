@@ -44,8 +44,12 @@ def comparison_text(comparison: Comparison) -> RenderableType:
 
 
 def _counted(comparison: Comparison) -> str:
-    counts = comparison.counts
+    listed = [difference for difference in comparison.differences if not difference.is_idle]
+    counts = Counter(difference.kind for difference in listed)
     parts = [f"{counts[kind]} {text}" for kind, text in _KINDS.items() if counts[kind]]
+    idle = len(comparison.differences) - len(listed)
+    if idle:
+        parts.append(f"{idle} without counterpart that only pass on what they get")
     return f"layers: {', '.join(parts) or 'none'}"
 
 
@@ -73,7 +77,11 @@ def _kernel(layer: Layer) -> str:
 
 
 def _layers(comparison: Comparison) -> Iterable[RenderableType]:
-    shown = [difference for difference in comparison.differences if difference.kind in _MARKS]
+    shown = [
+        difference
+        for difference in comparison.differences
+        if difference.kind in _MARKS and not difference.is_idle
+    ]
     if not shown:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")

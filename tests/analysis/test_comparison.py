@@ -166,3 +166,21 @@ def test_an_empty_side_is_compared_too(tmp_path: Path) -> None:
     text = plain(comparison_text(_compared(first, second)))
 
     assert "layers: 2 removed, 1 added" in text
+
+
+def test_layers_that_only_pass_on_what_they_get_are_counted_and_not_listed(tmp_path: Path) -> None:
+    built = _Builder()
+    last = built.add("Identity", built.conv("x", "conv", (1, 4), 3), "same")
+    built.add("Cast", built.add("Dropout", last, "drop"), "float", to=onnx.TensorProto.FLOAT)
+    half = built.add("Cast", "float", "half", to=onnx.TensorProto.FLOAT16)
+    built.add("Cast", half, "back", to=onnx.TensorProto.FLOAT)
+    idle = save_graph(tmp_path / "idle.onnx", built.nodes, built.weights, (1, 1, 8, 8))
+    comparison = compare(analyze(idle), analyze(_chain(tmp_path / "plain.onnx", ["conv"])))
+
+    text = plain(comparison_text(comparison))
+    assert "3 without counterpart that only pass on what they get" in text
+    assert [d.first.name for d in comparison.differences if d.first and d.is_idle] == [
+        "same", "drop", "float",
+    ]  # fmt: skip
+    assert "Identity" not in text
+    assert "half" in text

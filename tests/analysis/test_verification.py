@@ -137,6 +137,23 @@ def test_units_in_the_padding_see_nothing_and_agree(tmp_path: Path) -> None:
     assert verify(path, open_session, units=_ALL).holds
 
 
+def test_a_branch_that_lies_in_the_padding_along_one_axis_adds_nothing_along_the_other(
+    tmp_path: Path,
+) -> None:
+    constants = {
+        "pads": np.array([0, 0, 0, 0, 0, 0, 0, 1], np.int64),
+        "size": np.array([1, 1, 9, 10], np.int64),
+    }
+    nodes = [
+        node("Pad", "x pads", "padded"),
+        node("MaxPool", "padded", "pool", kernel_shape=[2, 2], strides=[2, 2]),
+        onnx.helper.make_node("Resize", ["pool", "", "", "size"], ["up"], mode="nearest"),
+        node("Add", "padded up", "y"),
+    ]
+    path = save_graph(tmp_path / "m.onnx", nodes, constants, (1, 1, 9, 9))
+    assert verify(path, open_session, units=_ALL).differences == ()
+
+
 def test_a_symbolic_picture_must_be_given_a_size(tmp_path: Path) -> None:
     path = save_graph(tmp_path / "m.onnx", [node("Relu", "x", "y")], {}, ("n", 1, "h", "w"))
 
