@@ -37,7 +37,7 @@ def joined(fields: Sequence[Field], node: int) -> Field:
         missing = max(missing, Missing.LOCAL_PATHS)
     misaligned = [field.misaligned_since for field in fields]
     views: list[View | None] = []
-    branches: list[list[View]] = []
+    branches: list[list[View | None]] = []
     for image_axis, candidates in enumerate(zip_longest(*(field.views for field in fields))):
         walked = [
             digit
@@ -53,7 +53,7 @@ def joined(fields: Sequence[Field], node: int) -> Field:
         if len(local) > 1 and not are_aligned(local):
             misaligned.append(node)
         views.append(united(local) if local else None)
-        branches.append(local)
+        branches.append([*local, *[None] * (len(fields) - len(local))])
     return Field(
         axes=axes,
         views=tuple(_loosened_beside_dark(views, branches)),
@@ -65,31 +65,30 @@ def joined(fields: Sequence[Field], node: int) -> Field:
 
 
 def _loosened_beside_dark(
-    views: Sequence[View | None], branches: Sequence[Sequence[View]]
-) -> list[View | None]:
-    """The views, known to cover what is seen where a branch is dark along another image axis.
+    views: Sequence[View | None], branches: Sequence[Sequence[View | None]]
+) -> Sequence[View | None]:
+    """The views; known only to cover what is seen where some branches alone are dark somewhere.
 
-    Where a position lies in the padding of one branch alone, it sees what the others see there.
+    Where a position lies in the padding of a branch along one image axis, that branch adds nothing
+    along the others either, which views of one axis each do not tell.
 
     Args:
         views: along each image axis.
-        branches: the views of which each of them is made.
+        branches: the views of which each of them is made; None for a branch without a local path.
     """
-    if all(not local or local[0].extents is None for local in branches):
-        return list(views)
-    apart = [not all(_are_dark_alike(views[0], view) for view in views[1:]) for views in branches]
-    return [
-        view.loosened()
-        if view is not None and len(branches[axis]) > 1 and any(apart[:axis] + apart[axis + 1 :])
-        else view
-        for axis, view in enumerate(views)
-    ]
+    if not any(_are_dark_apart(local) for local in branches):
+        return views
+    return [view and view.loosened() for view in views]
 
 
-def _are_dark_alike(first: View, second: View) -> bool:
-    if first is second or first.extents is None or second.extents is None:
-        return True
-    return first.extents.is_dark_where(second.extents)
+def _are_dark_apart(views: Sequence[View | None]) -> bool:
+    """Whether one sees nothing where another may see something."""
+    known = [view.extents for view in views if view is not None and view.extents is not None]
+    if not known or all(view is views[0] for view in views):
+        return False
+    if len(known) < len(views):
+        return any(extents.has_dark for extents in known)
+    return not all(known[0].is_dark_where(extents) for extents in known[1:])
 
 
 def _is_even(field: Field) -> bool:

@@ -34,6 +34,11 @@ class Extents:
         """The number of positions."""
         return len(self.first)
 
+    @property
+    def has_dark(self) -> bool:
+        """Whether some position sees nothing."""
+        return bool((self.last < 0).any())
+
     def is_dark_where(self, other: "Extents") -> bool:
         """Whether it sees nothing at just those positions where the other one sees nothing."""
         return len(self) == len(other) and bool(((self.last < 0) == (other.last < 0)).all())

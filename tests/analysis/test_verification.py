@@ -148,8 +148,13 @@ def test_a_branch_that_lies_in_the_padding_along_one_axis_adds_nothing_along_the
         node("Pad", "x pads", "padded"),
         node("MaxPool", "padded", "pool", kernel_shape=[2, 2], strides=[2, 2]),
         onnx.helper.make_node("Resize", ["pool", "", "", "size"], ["up"], mode="nearest"),
-        node("Add", "padded up", "y"),
+        node("Add", "padded up", "sum"),
+        # Along the width it is global: what it adds is local along the height alone.
+        node("ReduceMean", "padded last", "mean"),
+        node("Sub", "padded mean", "difference"),
+        node("Conv", "difference w", "y", strides=[2, 1]),
     ]
+    constants |= {"last": np.array([3], np.int64), "w": weight(1, 1, 1, 1)}
     path = save_graph(tmp_path / "m.onnx", nodes, constants, (1, 1, 9, 9))
     assert verify(path, open_session, units=_ALL).differences == ()
 
