@@ -1,7 +1,8 @@
 """Requests that wait for the same model share one inference.
 
-An idle model runs the first request at once, and what arrives during a run forms the next batch;
-after a short run, on the event loop, that is what arrives in the same turn of the loop.
+An idle model runs the first request at once, and what arrives during a run forms the next batch.
+Short runs go on the event loop, a batch being what arrives in the same turn of it; where requests
+come one by one each is run as it comes.
 Between runs a batch may wait for company, where a delay is allowed. A model may have several runs
 going on at the same time; all of them take their batches from the one queue.
 """
@@ -69,6 +70,7 @@ class Batcher:
         self._threads = ThreadPoolExecutor(instances, "infer", initializer=yield_to_the_event_loop)
         self._in_threads = 0  # runs that go on there
         self._turn_is_taken = False
+        self._last_was_alone = True
         self._closing = False
         self._workers = [asyncio.create_task(self._work()) for _ in range(instances)]
 
@@ -108,9 +110,9 @@ class Batcher:
 
     @property
     def _is_idle(self) -> bool:
-        """Whether a request need not wait for any other, nor for company."""
+        """Whether a request need not wait for any other, nor had better wait for company."""
         is_busy = self._waiting or self._turn_is_taken or self._in_threads == len(self._workers)
-        return not (is_busy or self._max_delay_seconds)
+        return self._last_was_alone and not (is_busy or self._max_delay_seconds)
 
     def _run_at_once(self, inputs: tuple[Array, ...], rows: int, row_shapes: Shapes) -> Inferred:
         """Run a request alone on the event loop, one in each turn of it: the next ones share."""
@@ -220,6 +222,7 @@ class Batcher:
         """Learn from a run, and give each caller its rows."""
         batch_size = sum(waiting.rows for waiting in batch)
         self._learn(batch[0].row_shapes, batch_size, ran, on_the_loop=on_the_loop)
+        self._last_was_alone = len(batch) == 1
         for waiting, own in zip(batch, ran.outputs, strict=True):
             if not waiting.answer.done():
                 queue_seconds = ran.start - waiting.submitted
