@@ -1228,7 +1228,7 @@ class RepositoryIndexResponse(_message.Message):
         state: _builtins.str
         """READY, UNAVAILABLE, LOADING or UNLOADING."""
         reason: _builtins.str
-        """Why it is not ready; empty where it is."""
+        """Why it is not ready, or that it was promoted."""
         def __init__(
             self,
             *,

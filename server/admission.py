@@ -79,8 +79,7 @@ class Admission:
             raise InvalidRequestError(
                 f"{rows} rows in one request; at most {self._places.total} may be in flight"
             )
-        retry_after_seconds = self._pace.predict(self._places.taken)
-        await self._clients.take(rows, retry_after_seconds, wait_for_place=wait_for_place)
+        await self._clients.take(rows, self._retry_after_seconds, wait_for_place=wait_for_place)
         try:
             if wait_for_place:
                 await self._places.take(rows, priority)
@@ -88,7 +87,7 @@ class Admission:
                 raise OverloadedError(
                     f"{self._places.taken} pictures are in flight for model "
                     f"{self._model!r}: try again later",
-                    retry_after_seconds,
+                    self._retry_after_seconds(),
                 )
         except BaseException:
             self._clients.give_back(rows)
@@ -102,6 +101,9 @@ class Admission:
         """Give the places back."""
         self._places.give_back(rows, priority)
         self._clients.give_back(rows)
+
+    def _retry_after_seconds(self) -> float:
+        return self._pace.predict(self._places.taken)
 
     def learn(self, before: int, seconds: float, error: BaseException | None) -> None:
         """Note how long a request took, or for how long it was waited for in vain."""

@@ -1,6 +1,8 @@
 """Requests that wait for the same model share one inference.
 
 An idle model runs the first request at once, and what arrives during a run forms the next batch.
+Short runs go on the event loop, a batch being what arrives in the same turn of it; where requests
+come one by one each is run as it comes.
 Between runs a batch may wait for company, where a delay is allowed. A model may have several runs
 going on at the same time; all of them take their batches from the one queue.
 """
@@ -11,48 +13,21 @@ import itertools
 import logging
 import math
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from convlens.server.background import yield_to_the_event_loop
 from convlens.server.batch_time import BatchTime
-from convlens.server.caller import CALLER, Priority
-from convlens.server.errors import DeadlineExceededError, ModelNotReadyError
-from convlens.server.short_runs import ShortRuns
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from convlens.server.caller import CALLER
+from convlens.server.errors import ModelNotReadyError
+from convlens.server.short_runs import Shapes, ShortRuns
+from convlens.server.tensor import Array
+from convlens.server.waiting_line import Inferred, Waiting, WaitingLine
 
 logger = logging.getLogger(__name__)
-
-
-class Inferred(NamedTuple):
-    """What one request got out of its batch.
-
-    Attributes:
-        outputs: of the graph, the request's own rows.
-        queue_seconds: from being submitted until its batch began to run.
-        infer_seconds: the batch's run.
-        batch_size: how many rows shared it.
-    """
-
-    outputs: tuple[Array, ...]
-    queue_seconds: float
-    infer_seconds: float
-    batch_size: int
-
-
-class _Waiting(NamedTuple):
-    inputs: tuple[Array, ...]
-    rows: int
-    row_shapes: tuple[tuple[int, ...], ...]
-    deadline: float
-    priority: Priority
-    submitted: float
-    answer: "asyncio.Future[Inferred]"
 
 
 class _Ran(NamedTuple):
@@ -90,16 +65,18 @@ class Batcher:
         self._max_delay_seconds = max_delay_seconds
         self._last_run = -math.inf
         self._short_runs = ShortRuns()
-        self._waiting: deque[_Waiting] = deque()
-        self._rows_waiting = 0
+        self._waiting = WaitingLine(batch_time)
         self._arrived = asyncio.Event()
         self._threads = ThreadPoolExecutor(instances, "infer", initializer=yield_to_the_event_loop)
+        self._in_threads = 0  # runs that go on there
+        self._turn_is_taken = False
+        self._last_was_alone = True
         self._closing = False
         self._workers = [asyncio.create_task(self._work()) for _ in range(instances)]
 
     def __len__(self) -> int:
         """How many rows are waiting."""
-        return self._rows_waiting
+        return self._waiting.rows
 
     async def submit(self, inputs: tuple[Array, ...], rows: int, deadline: float) -> Inferred:
         """Wait for a place in a batch, and for its run.
@@ -118,16 +95,41 @@ class Batcher:
         """
         if self._closing:
             raise ModelNotReadyError("the model is being unloaded")
-        answer: asyncio.Future[Inferred] = asyncio.get_running_loop().create_future()
         row_axes = slice(1 if self._max_batch_size > 1 else 0, None)
         row_shapes = tuple([array.shape[row_axes] for array in inputs])
+        is_short = self._short_runs.admits(row_shapes, rows)
+        if is_short and self._is_idle and time.monotonic() < deadline:
+            return self._run_at_once(inputs, rows, row_shapes)
+        answer: asyncio.Future[Inferred] = asyncio.get_running_loop().create_future()
         priority = CALLER.get().priority
-        self._put_in_line(
-            _Waiting(inputs, rows, row_shapes, deadline, priority, time.monotonic(), answer)
+        self._waiting.put(
+            Waiting(inputs, rows, row_shapes, deadline, priority, time.monotonic(), answer)
         )
-        self._rows_waiting += rows
         self._arrived.set()
         return await answer
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether a request need not wait for any other, nor had better wait for company."""
+        is_busy = self._waiting or self._turn_is_taken or self._in_threads == len(self._workers)
+        return self._last_was_alone and not (is_busy or self._max_delay_seconds)
+
+    def _run_at_once(self, inputs: tuple[Array, ...], rows: int, row_shapes: Shapes) -> Inferred:
+        """Run a request alone on the event loop, one in each turn of it: the next ones share."""
+        self._turn_is_taken = True
+        asyncio.get_running_loop().call_soon(self._end_turn)
+        start = time.monotonic()
+        try:
+            outputs = self._run(inputs)
+        except Exception:
+            self._short_runs.forget()
+            raise
+        ran = _Ran([outputs], start, time.monotonic() - start)
+        self._learn(row_shapes, rows, ran, on_the_loop=True)
+        return Inferred(outputs, 0.0, ran.seconds, rows)
+
+    def _end_turn(self) -> None:
+        self._turn_is_taken = False
 
     async def close(self) -> None:
         """Take nothing more, answer what still waits, and end the threads."""
@@ -141,7 +143,7 @@ class Batcher:
             await self._arrived.wait()
             if self._max_delay_seconds:
                 await self._wait_for_company()
-            batch = self._next_batch()
+            batch = self._waiting.take(self._share())
             # Before the run: another worker would go round and round while the queue is empty.
             if not (self._waiting or self._closing):
                 self._arrived.clear()
@@ -154,8 +156,9 @@ class Batcher:
             return
         # Asked anew each time: what arrives may have a tighter deadline than those before it, and
         # another worker may have taken them all.
-        while self._waiting and self._rows_waiting < self._max_batch_size and not self._closing:
-            seconds = self._company_until() - time.monotonic()
+        while self._waiting and self._waiting.rows < self._max_batch_size and not self._closing:
+            until = self._waiting.company_until(self._max_delay_seconds, self._max_batch_size)
+            seconds = until - time.monotonic()
             if seconds <= 0.0:
                 break
             self._arrived.clear()
@@ -164,58 +167,6 @@ class Batcher:
                     await self._arrived.wait()
         self._arrived.set()
 
-    def _company_until(self) -> float:
-        """When the next batch must begin, however small it is, as of `time.monotonic`."""
-        oldest = min(waiting.submitted for waiting in self._waiting)
-        deadline = min(waiting.deadline for waiting in self._waiting)
-        return min(
-            oldest + self._max_delay_seconds,
-            deadline - self._batch_time.predict(self._max_batch_size),
-        )
-
-    def _put_in_line(self, waiting: _Waiting) -> None:
-        """At the end, but before what is less urgent."""
-        if not self._waiting or self._waiting[-1].priority <= waiting.priority:
-            self._waiting.append(waiting)
-            return
-        position = len(self._waiting)
-        while position and self._waiting[position - 1].priority > waiting.priority:
-            position -= 1
-        self._waiting.insert(position, waiting)
-
-    def _next_batch(self) -> list[_Waiting]:
-        """Take what may run together, and drop what nobody waits for any more.
-
-        The oldest request always goes; those that do not fit to it keep their places in the queue.
-        The batch is closed where one more would make its tightest deadline be missed.
-        """
-        now = time.monotonic()
-        batch: list[_Waiting] = []
-        most = room = self._share()
-        tightest = math.inf
-        passed_over: list[_Waiting] = []
-        while self._waiting and room > 0:
-            waiting = self._waiting.popleft()
-            if waiting.answer.done():  # its caller went away
-                self._rows_waiting -= waiting.rows
-            elif waiting.deadline <= now:
-                self._rows_waiting -= waiting.rows
-                waiting.answer.set_exception(
-                    DeadlineExceededError("the deadline passed while the request was queued")
-                )
-            elif batch and not (waiting.rows <= room and waiting.row_shapes == batch[0].row_shapes):
-                passed_over.append(waiting)
-            elif batch and not self._batch_time.admits(most - room, waiting.rows, tightest - now):
-                passed_over.append(waiting)
-                break
-            else:
-                self._rows_waiting -= waiting.rows
-                room -= waiting.rows
-                tightest = min(tightest, waiting.deadline)
-                batch.append(waiting)
-        self._waiting.extendleft(reversed(passed_over))
-        return batch
-
     def _share(self) -> int:
         """How many rows a batch may have: the runs that may go on beside it get their part.
 
@@ -223,9 +174,9 @@ class Batcher:
         """
         if self._short_runs.last_was_short:
             return self._max_batch_size
-        return min(self._max_batch_size, -(-self._rows_waiting // len(self._workers)))
+        return min(self._max_batch_size, -(-self._waiting.rows // len(self._workers)))
 
-    async def _answer(self, batch: list[_Waiting]) -> None:
+    async def _answer(self, batch: list[Waiting]) -> None:
         """Run one batch and give each caller its rows.
 
         Where a shared run fails, each of its requests runs alone: one that the model cannot digest
@@ -236,8 +187,7 @@ class Batcher:
             if on_the_loop := self._short_runs.admits(batch[0].row_shapes, batch_size):
                 ran = self._run_batch(batch)
             else:
-                loop = asyncio.get_running_loop()
-                ran = await loop.run_in_executor(self._threads, self._run_batch, batch)
+                ran = await self._run_in_thread(batch)
         except Exception as error:  # noqa: BLE001 - it is the callers', and logged at the edge
             self._short_runs.forget()
             if len(batch) == 1:
@@ -253,21 +203,32 @@ class Batcher:
         if on_the_loop:
             await asyncio.sleep(0)  # other requests have their turn between runs
 
-    def _share_out(self, batch: list[_Waiting], ran: _Ran, *, on_the_loop: bool) -> None:
+    async def _run_in_thread(self, batch: list[Waiting]) -> _Ran:
+        self._in_threads += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, self._run_batch, batch)
+        finally:
+            self._in_threads -= 1
+
+    def _learn(self, row_shapes: Shapes, rows: int, ran: _Ran, *, on_the_loop: bool) -> None:
+        """Take note of a run, for the next ones and for the metrics."""
+        self._last_run = ran.start + ran.seconds
+        self._batch_time.learn(rows, ran.seconds)
+        self._short_runs.learn(row_shapes, rows, ran.seconds, on_the_loop=on_the_loop)
+        self._on_batch(rows, ran.seconds)
+
+    def _share_out(self, batch: list[Waiting], ran: _Ran, *, on_the_loop: bool) -> None:
         """Learn from a run, and give each caller its rows."""
         batch_size = sum(waiting.rows for waiting in batch)
-        self._last_run = ran.start + ran.seconds
-        self._batch_time.learn(batch_size, ran.seconds)
-        self._short_runs.learn(
-            batch[0].row_shapes, batch_size, ran.seconds, on_the_loop=on_the_loop
-        )
-        self._on_batch(batch_size, ran.seconds)
+        self._learn(batch[0].row_shapes, batch_size, ran, on_the_loop=on_the_loop)
+        self._last_was_alone = len(batch) == 1
         for waiting, own in zip(batch, ran.outputs, strict=True):
             if not waiting.answer.done():
                 queue_seconds = ran.start - waiting.submitted
                 waiting.answer.set_result(Inferred(own, queue_seconds, ran.seconds, batch_size))
 
-    def _run_batch(self, batch: list[_Waiting]) -> _Ran:
+    def _run_batch(self, batch: list[Waiting]) -> _Ran:
         """Runs in one of the batcher's threads, or on the event loop where it is short."""
         start = time.monotonic()
         if len(batch) == 1:

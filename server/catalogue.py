@@ -84,14 +84,11 @@ class Catalogue:
         return found
 
     def default_of(self, name: str) -> Version | None:
-        """The highest version that can be asked, or else the highest; candidates do not count."""
-        best: Version | None = None
-        for entry in reversed(self._models.get(name, {}).values()):
-            if not entry.candidate:
-                if entry.can_be_asked:
-                    return entry
-                best = best or entry
-        return best
+        """Of the highest rank among those that can be asked, or else of all; no candidate."""
+        entries = [entry for entry in self._models.get(name, {}).values() if not entry.candidate]
+        if len(entries) == 1:
+            return entries[0]
+        return max(entries, key=lambda entry: (entry.can_be_asked, entry.rank), default=None)
 
     def names(self) -> str:
         """The names that a request may use, for a message."""

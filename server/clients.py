@@ -1,5 +1,7 @@
 """How much one client may have in flight, over all models."""
 
+from collections.abc import Callable
+
 from convlens.server.caller import CALLER
 from convlens.server.errors import ClientLimitError, InvalidRequestError
 from convlens.server.places import Places
@@ -16,12 +18,14 @@ class Clients:
         self._limit = limit
         self._places: dict[str, Places] = {}
 
-    async def take(self, rows: int, retry_after_seconds: float, *, wait_for_place: bool) -> None:
+    async def take(
+        self, rows: int, retry_after_seconds: Callable[[], float], *, wait_for_place: bool
+    ) -> None:
         """Take so many of the caller's places.
 
         Args:
             rows: of the request.
-            retry_after_seconds: what a caller that is refused is told.
+            retry_after_seconds: tells what a caller that is refused is told.
             wait_for_place: whether to wait where there are too few, rather than be refused.
 
         Raises:
@@ -40,7 +44,7 @@ class Clients:
         elif not places.try_take(rows):
             raise ClientLimitError(
                 f"one client may have {self._limit} pictures in flight: try again later",
-                retry_after_seconds,
+                retry_after_seconds(),
             )
 
     def give_back(self, rows: int) -> None:

@@ -8,10 +8,11 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from convlens.analysis.card import Preprocessing
 from convlens.server.errors import DeadlineExceededError, InvalidPictureError
-from convlens.server.picture import FloatArray, PixelArray, is_small, to_input, to_pixels
+from convlens.server.picture import FloatArray, PixelArray, open_picture, to_input, to_pixels
 from convlens.server.turns import Turns
 
 # A picture and an input no larger than this are handled on the event loop, in a tenth of a
@@ -61,6 +62,7 @@ class Decoder:
             max_pixels=max_pixels,
             approximate=approximate,
         )
+        self._max_pixels = max_pixels
         self._small_input = math.prod(preprocessing.size) <= SMALL_PIXELS
         self._turns = turns
 
@@ -76,8 +78,11 @@ class Decoder:
             InvalidPictureError: the picture cannot be used.
             DeadlineExceededError: the deadline passed before a thread had time.
         """
-        if self._small_input and len(picture) <= SMALL_BYTES and is_small(picture, SMALL_PIXELS):
-            return self._decode(picture, arrived, deadline)
+        if self._small_input and len(picture) <= SMALL_BYTES:
+            opened = open_picture(picture, self._max_pixels)
+            if opened.width * opened.height <= SMALL_PIXELS:
+                return self._decode(opened, arrived, deadline)
+            return await self._turns.run(self, self._decode, opened, arrived, deadline)
         return await self._turns.run(self, self._decode, picture, arrived, deadline)
 
     async def decode_all(
@@ -105,7 +110,7 @@ class Decoder:
         tensor = await self._turns.run(self, np.concatenate, tensors)
         return Decoded(tensor, wait_seconds, time.monotonic() - arrived - wait_seconds)
 
-    def _decode(self, picture: bytes, arrived: float, deadline: float) -> Decoded:
+    def _decode(self, picture: bytes | Image.Image, arrived: float, deadline: float) -> Decoded:
         """Runs in a decoder thread, unless the picture is small."""
         start = time.monotonic()
         if start >= deadline:

@@ -12,6 +12,8 @@ from convlens.server.statistics import microseconds
 
 logger = logging.getLogger(__name__)
 
+RETRY_INFO_URL = f"type.googleapis.com/{error_details_pb2.RetryInfo.DESCRIPTOR.full_name}"
+
 
 def public_message(error: Exception) -> str:
     """What a caller may read of an error: of our own faults an id, whose details the log has."""
@@ -39,9 +41,9 @@ def error_trailers(
         left = (("convlens-left-us", str(microseconds(remaining_seconds))),)
     if not isinstance(error, OverloadedError):
         return left
-    delay = duration_pb2.Duration()
-    delay.FromMilliseconds(max(1, round(error.retry_after_seconds * 1000)))
-    detail = any_pb2.Any()
-    detail.Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    seconds, milliseconds = divmod(max(1, round(error.retry_after_seconds * 1000)), 1000)
+    delay = duration_pb2.Duration(seconds=seconds, nanos=milliseconds * 1_000_000)
+    retry = error_details_pb2.RetryInfo(retry_delay=delay).SerializeToString()
+    detail = any_pb2.Any(type_url=RETRY_INFO_URL, value=retry)
     status = status_pb2.Status(code=code.value[0], message=message, details=[detail])
     return (*left, ("grpc-status-details-bin", status.SerializeToString()))

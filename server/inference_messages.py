@@ -26,6 +26,8 @@ KINDS = {
     "tensorrt": pb.ModelInstanceGroup.KIND_GPU,
 }
 
+PROMOTED = "it was promoted: it goes before the versions that were there"
+
 TensorMetadata = pb.ModelMetadataResponse.TensorMetadata
 
 
@@ -121,14 +123,14 @@ def model_statistics(name: str, version: str, statistics: Statistics) -> pb.Mode
 
 
 def repository_index(versions: Iterable[Version]) -> pb.RepositoryIndexResponse:
-    """Name, state and reason of each version."""
+    """Name, state and reason of each version; that one was promoted is said as its reason."""
     return pb.RepositoryIndexResponse(
         models=[
             pb.RepositoryIndexResponse.ModelIndex(
                 name=entry.file.name,
                 version=entry.file.version,
                 state=STATES[entry.state],
-                reason=entry.reason,
+                reason=entry.reason or (PROMOTED if entry.promoted_over else ""),
             )
             for entry in versions
         ]

@@ -63,7 +63,7 @@ class Lifecycle:
         if self._lazy and version.served is None:
             version.file = file
             version.become(State.UNLOADED, NOT_LOADED)
-            version.candidate = await self._is_on_trial(version)
+            await self._judge(version)
             await self._on_change(file.name)
         else:
             await self._load(version, file)
@@ -92,9 +92,12 @@ class Lifecycle:
         """Let a candidate answer those who name no version, unless its file is another by now."""
         self._promotions.add(promotion)
         for version in self._catalogue.of_model(promotion.model):
-            if version.candidate and not await self._is_on_trial(version):
-                version.candidate = False
-                self._own_metrics.promotions.labels(*version.key).inc()
+            before = version.candidate, version.promoted_over
+            if any(before):
+                await self._judge(version)
+            if before != (version.candidate, version.promoted_over):
+                if before[0] and not version.candidate:
+                    self._own_metrics.promotions.labels(*version.key).inc()
                 await self._on_change(promotion.model)
 
     async def close(self) -> None:
@@ -125,7 +128,8 @@ class Lifecycle:
         version.stays_until = time.monotonic() + served.model.load_seconds
         # What answered until now goes on where nothing else could.
         is_needed = former is not None and not version.candidate and self._is_alone(version)
-        version.candidate = not is_needed and await self._is_on_trial(version)
+        await self._judge(version)
+        version.candidate = version.candidate and not is_needed
         self._own_metrics.resident(version.key, prepared.memory_bytes)
         await self._on_change(file.name)
         if former is not None:
@@ -137,20 +141,26 @@ class Lifecycle:
         others = self._catalogue.of_model(version.file.name)
         return not any(entry.can_be_asked for entry in others if entry is not version)
 
-    async def _is_on_trial(self, version: Version) -> bool:
-        """Whether it is a candidate still: its file is hashed only where that decides it."""
-        if not self._catalogue.is_named_candidate(*version.key):
-            return False
-        if not (self._promotes and self._promotions.concern(*version.key)):
-            return True
+    async def _judge(self, version: Version) -> None:
+        """Settle whether a version is a candidate, and what it goes before."""
+        promotion = await self._promotion_of(version)
+        is_on_trial = promotion is None or not self._promotes
+        version.candidate = is_on_trial and self._catalogue.is_named_candidate(*version.key)
+        version.promoted_over = promotion.over if promotion else 0
+
+    async def _promotion_of(self, version: Version) -> Promotion | None:
+        """That of its very file, which is hashed only where that decides it."""
+        promotion = self._promotions.find(*version.key)
+        if promotion is None:
+            return None
         if version.served is not None:
             sha256 = version.served.model.sha256
         else:
             try:
                 sha256 = (await asyncio.to_thread(ModelSource.read, version.file.path)).sha256
             except ModelLoadError:  # whoever asks for it will be told
-                return True
-        return Promotion(*version.key, sha256) not in self._promotions
+                return None
+        return promotion if promotion.sha256 == sha256 else None
 
     async def _evict(self, version: Version) -> None:
         """Free a version's memory; the next request for it loads it again."""

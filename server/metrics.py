@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from prometheus_client import (
     CollectorRegistry,
-    Counter,
     Gauge,
     PlatformCollector,
     ProcessCollector,
@@ -93,11 +92,11 @@ class Metrics:
             model,
             registry=registry,
         )
-        self._rejected = Counter(
+        self._rejected = Counts(
             "convlens_rejected_total",
             "Requests that were refused or dropped, by reason.",
             ("model", "reason"),
-            registry=registry,
+            registry,
         )
         self._model_info = Gauge(
             "convlens_model_info",

@@ -17,12 +17,16 @@ PixelArray = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 def to_pixels(
-    data: bytes, preprocessing: Preprocessing, max_pixels: int, *, approximate: bool = False
+    data: bytes | Image.Image,
+    preprocessing: Preprocessing,
+    max_pixels: int,
+    *,
+    approximate: bool = False,
 ) -> PixelArray:
     """Decode, convert, resize and crop one picture; the graph does the rest.
 
     Args:
-        data: an encoded picture in one of `FORMATS`.
+        data: an encoded picture in one of `FORMATS`, or what `open_picture` made of it.
         preprocessing: of the model.
         max_pixels: the most that the picture's header may announce.
         approximate: whether small deviations are welcome where they save time: see `decode` and
@@ -42,7 +46,11 @@ def to_pixels(
 
 
 def to_input(
-    data: bytes, preprocessing: Preprocessing, max_pixels: int, *, approximate: bool = False
+    data: bytes | Image.Image,
+    preprocessing: Preprocessing,
+    max_pixels: int,
+    *,
+    approximate: bool = False,
 ) -> FloatArray:
     """The same, normalised: (pixel * scale - mean) / std."""
     return normalise(
@@ -50,22 +58,41 @@ def to_input(
     )
 
 
-def is_small(data: bytes, max_pixels: int) -> bool:
-    """Whether a picture's header announces at most so many pixels."""
+def open_picture(data: bytes, max_pixels: int) -> Image.Image:
+    """Read the header of a picture; its pixels are decoded later.
+
+    Args:
+        data: an encoded picture in one of `FORMATS`.
+        max_pixels: the most that the header may announce.
+
+    Raises:
+        InvalidPictureError: not a picture, or one with too many pixels.
+    """
+    if not data:
+        raise InvalidPictureError("the picture is empty (0 bytes)")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            return picture.width * picture.height <= max_pixels
-    except Exception:  # noqa: BLE001 - decoding it says what is wrong
-        return False
+        picture: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
+        width, height = picture.size
+    except UnidentifiedImageError as error:
+        raise InvalidPictureError(
+            f"the {len(data)} bytes are not a picture in one of {', '.join(FORMATS)}"
+        ) from error
+    except Exception as error:  # whatever a broken file makes of Pillow's many decoders
+        raise _broken(error) from error
+    if width * height > max_pixels:
+        raise InvalidPictureError(
+            f"the picture has {width} x {height} pixels; the limit is {max_pixels}"
+        )
+    return picture
 
 
 def decode(
-    data: bytes, color: str, max_pixels: int, least: tuple[int, int] | None = None
+    data: bytes | Image.Image, color: str, max_pixels: int, least: tuple[int, int] | None = None
 ) -> Image.Image:
     """Decode a picture, turn it upright by its EXIF orientation and convert its colours.
 
     Args:
-        data: an encoded picture in one of `FORMATS`.
+        data: an encoded picture in one of `FORMATS`, or what `open_picture` made of it.
         color: Pillow's name of the mode.
         max_pixels: the most that the picture's header may announce.
         least: (width, height) that is enough: a JPEG may then be decoded at a half, a quarter or an
@@ -74,28 +101,19 @@ def decode(
     Raises:
         InvalidPictureError: not a picture, a truncated one, or one with too many pixels.
     """
-    if not data:
-        raise InvalidPictureError("the picture is empty (0 bytes)")
+    picture = open_picture(data, max_pixels) if isinstance(data, bytes) else data
     try:
-        picture: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
-        width, height = picture.size
-        if width * height > max_pixels:
-            raise InvalidPictureError(
-                f"the picture has {width} x {height} pixels; the limit is {max_pixels}"
-            )
         if least is not None:
             picture.draft(None, least)
         picture.load()
         ImageOps.exif_transpose(picture, in_place=True)
         return picture if picture.mode == color else picture.convert(color)
-    except UnidentifiedImageError as error:
-        raise InvalidPictureError(
-            f"the {len(data)} bytes are not a picture in one of {', '.join(FORMATS)}"
-        ) from error
-    except InvalidPictureError:
-        raise
     except Exception as error:  # whatever a broken file makes of Pillow's many decoders
-        raise InvalidPictureError(f"the picture is broken: {error}") from error
+        raise _broken(error) from error
+
+
+def _broken(error: Exception) -> InvalidPictureError:
+    return InvalidPictureError(f"the picture is broken: {error}")
 
 
 def resize_and_crop(

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -19,11 +19,14 @@ class Promotion:
         model: its name.
         version: of the model.
         sha256: of the very file that agreed; another one in its place is on trial again.
+        over: the highest version there was to go before; one that comes later with a higher number
+            becomes the default as ever. It is no part of which promotion this is.
     """
 
     model: str
     version: str
     sha256: str
+    over: int = field(compare=False)
 
 
 class Promotions:
@@ -46,10 +49,10 @@ class Promotions:
         """Each of them."""
         return iter(self._held.values())
 
-    def concern(self, model: str, version: str) -> bool:
-        """Whether any file of this version was promoted."""
+    def find(self, model: str, version: str) -> Promotion | None:
+        """That of this version, if any of its files was promoted."""
         held = self._held.get(model)
-        return held is not None and held.version == version
+        return held if held is not None and held.version == version else None
 
     def add(self, promotion: Promotion) -> None:
         """Let one hold until the process ends; see `keep`."""
@@ -59,7 +62,8 @@ class Promotions:
         """Write them down, whole or not at all; where that is not possible, the log says so."""
         unfinished = self._path.with_suffix(".unfinished")
         entries = {
-            entry.model: {"version": entry.version, "sha256": entry.sha256} for entry in self
+            entry.model: {"version": entry.version, "sha256": entry.sha256, "over": entry.over}
+            for entry in self
         }
         try:
             unfinished.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
@@ -77,7 +81,8 @@ def _read(path: Path) -> list[Promotion]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
         return [
-            Promotion(name, entry["version"], entry["sha256"]) for name, entry in entries.items()
+            Promotion(name, entry["version"], entry["sha256"], int(entry["over"]))
+            for name, entry in entries.items()
         ]
     except FileNotFoundError:
         return []

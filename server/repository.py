@@ -1,6 +1,7 @@
 """The models that the server knows: loaded, replaced and unloaded while requests are answered."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -24,6 +25,8 @@ from convlens.server.served_model import ServedModel
 from convlens.server.settings import Settings
 from convlens.server.trial import Trials
 from convlens.server.version import State, Version
+
+logger = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
@@ -68,6 +71,7 @@ class Repository:
             promotions,
             self._report,
         )
+        self._defaults: dict[str, Version | None] = {}  # by model, as they were reported
         self._unloaded: set[str] = set()
         self._changing = asyncio.Lock()
         self._on_demand = OnDemand(self._load_unloaded, settings.queue_size)
@@ -234,8 +238,22 @@ class Repository:
         versions = self._catalogue.of_model(name)
         default = self._catalogue.default_of(name)
         self._own_metrics.default(name, default.file.version if default else None)
+        self._log_promoted(name, default)
         await self._trials.follow(name, default, versions)
         await self._on_change(name, any(entry.can_be_asked for entry in versions))
+
+    def _log_promoted(self, name: str, default: Version | None) -> None:
+        """Log that a promoted version begins to answer, or ends."""
+        former = self._defaults.get(name)
+        self._defaults[name] = default
+        if default is None or default is former:
+            return
+        if default.promoted_over or (former is not None and former.promoted_over):
+            logger.info(
+                "model %s: version %s answers those who name none%s",
+                *default.key,
+                ", as it was promoted" if default.promoted_over else "",
+            )
 
     async def _promote_later(self, promotion: Promotion) -> None:
         """Leave it to a task: the trial that was decided waits for this, and is ended by that."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from convlens.server.admission import Admission
 from convlens.server.batch_time import BatchTime
-from convlens.server.batcher import Batcher, Inferred
+from convlens.server.batcher import Batcher
 from convlens.server.clients import Clients
 from convlens.server.decoder import Decoded, Decoder
 from convlens.server.errors import InvalidRequestError, InvalidTensorError
@@ -21,6 +21,7 @@ from convlens.server.settings import Settings
 from convlens.server.statistics import Statistics, Timing
 from convlens.server.tensor import Array, Tensor
 from convlens.server.turns import Turns
+from convlens.server.waiting_line import Inferred
 
 PICTURES = "image"  # the BYTES tensor that holds encoded pictures in place of the model's own input
 

@@ -68,6 +68,7 @@ class Trial:
         jury: Jury,
     ) -> None:
         self.files = default.file, candidate.file
+        self._default = default
         self._candidate = candidate
         self._share = settings.candidate_share
         self._agreement = {
@@ -124,7 +125,8 @@ class Trial:
             agreed = int(np.count_nonzero(found.predictions == expected.predictions))
         self._agreement[True].inc(agreed)
         self._agreement[False].inc(rows - agreed)
-        candidate = Promotion(*self._candidate.key, found.sha256)
+        over, _ = self._default.rank
+        candidate = Promotion(*self._candidate.key, found.sha256, over)
         with contextlib.suppress(ProcessGoneError):  # without its supervisor the server ends
             await self._jury.count(Contest(candidate, expected.sha256), agreed, rows)
 

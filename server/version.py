@@ -31,6 +31,7 @@ class Version:
     Attributes:
         file: that was loaded last, or that could not be.
         candidate: whether it answers only those who name it, and copies of the others' requests.
+        promoted_over: it goes before all versions up to this number; 0 where it was not promoted.
         state: changes as files come and go, and as memory is needed.
         reason: why it is not ready, or why its newest file is not the one that answers.
         served: what answers requests, once there is such a thing.
@@ -43,6 +44,7 @@ class Version:
 
     file: ModelFile
     candidate: bool = False
+    promoted_over: int = 0
     state: State = State.LOADING
     reason: str = "it is being loaded"
     served: ServedModel | None = None
@@ -56,6 +58,11 @@ class Version:
     def key(self) -> tuple[str, str]:
         """Name and version."""
         return self.file.name, self.file.version
+
+    @property
+    def rank(self) -> tuple[int, bool]:
+        """The highest is the default: by number, but a promoted one goes before its elders."""
+        return max(int(self.file.version), self.promoted_over), self.promoted_over > 0
 
     @property
     def can_be_asked(self) -> bool:

@@ -58,7 +58,7 @@ class Worker:
         repository = self.app.repository
         await (repository.load(name) if action == "load" else repository.unload(name))
 
-    async def promote(self, promotion: dict[str, str]) -> None:
+    async def promote(self, promotion: dict[str, Any]) -> None:
         """Let a candidate answer those who name no version, once those of the start are there."""
         await self.has_loaded.wait()
         assert self.app is not None

@@ -195,6 +195,47 @@ async def test_rows_of_another_size_leave_the_event_loop_alone() -> None:
     assert threads[-1][1] != main
 
 
+async def test_short_requests_that_come_together_share_a_run() -> None:
+    runs: list[int] = []
+
+    def run(inputs: tuple[Array, ...]) -> tuple[Array, ...]:
+        runs.append(len(inputs[0]))
+        return inputs
+
+    batcher = Batcher(run, max_batch_size=8, on_batch=lambda *_: None, batch_time=BatchTime())
+    bursts: list[list[int]] = []
+    for _ in range(100):  # a run that the machine held up is not short: so is the next burst not
+        if len(bursts) % 4 == 0:
+            await batcher.submit((np.ones((1, 3)),), 1, math.inf)
+        runs.clear()
+        calls = [batcher.submit((np.full((1, 3), index),), 1, math.inf) for index in range(5)]
+        answers = await asyncio.gather(*calls)
+        assert [answer.outputs[0][0, 0] for answer in answers] == list(range(5))
+        bursts.append(list(runs))
+    await batcher.close()
+    assert [1, 4] in bursts  # the one before had come alone
+    assert [5] in bursts
+
+
+async def test_a_short_run_that_fails_fails_its_own_request() -> None:
+    fails = False
+
+    def run(inputs: tuple[Array, ...]) -> tuple[Array, ...]:
+        if fails:
+            raise ValueError("no digits")
+        return inputs
+
+    batcher = Batcher(run, max_batch_size=8, on_batch=lambda *_: None, batch_time=BatchTime())
+    row = (np.ones((1, 3)),)
+    for _ in range(20):
+        await batcher.submit(row, 1, math.inf)
+        fails = True
+        with pytest.raises(ValueError, match="no digits"):
+            await batcher.submit(row, 1, math.inf)
+        fails = False
+    await batcher.close()
+
+
 async def test_places_go_to_who_came_first_and_come_back_from_who_left() -> None:
     places = Places(4)
     assert places.try_take(3)

@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 
 from convlens.client import Client, NotFoundError
 from convlens.proto import classifier_pb2 as pb
-from convlens.proto import classifier_pb2_grpc
+from convlens.proto import classifier_pb2_grpc, inference_pb2, inference_pb2_grpc
 from tests.server.tensors import Stub, raw_request
 from tests.support import RunningServer, grey_png, running_server, save_brightness_model
 
@@ -125,6 +125,73 @@ def test_a_promotion_outlives_the_server_and_a_new_file_begins_anew(
         server.wait_for_metric(
             'convlens_default_version{model="light",version="1"}', lambda value: value == 1
         )
+        assert _ask(client, range(3)) == {"1"}
+
+
+def _wait_for_default(server: RunningServer, version: str) -> None:
+    series = f'convlens_default_version{{model="light",version="{version}"}}'
+    server.wait_for_metric(series, lambda value: value == 1)
+
+
+def _reasons(server: RunningServer) -> dict[str, str]:
+    """What RepositoryIndex says of each version."""
+    with grpc.insecure_channel(server.address) as channel:
+        index = inference_pb2_grpc.GRPCInferenceServiceStub(channel).RepositoryIndex(
+            inference_pb2.RepositoryIndexRequest()
+        )
+    return {entry.version: entry.reason for entry in index.models}
+
+
+@pytest.mark.parametrize("flags", [(), ("--memory-budget", "1GiB")], ids=["loaded", "lazy"])
+def test_a_candidate_below_the_default_becomes_the_default_until_a_newer_one_comes(
+    models: Path, flags: tuple[str, ...]
+) -> None:
+    for version in ("2", "3"):
+        _save(models, version, RIGHT)
+    with _trial(models, *flags) as (server, client):
+        assert _default(server) == "3"
+        assert _ask(client, range(5)) == {"3"}
+        server.wait_for_metric(IS_DEFAULT, lambda value: value == 1)
+        assert _default(server) == "2"
+        assert _ask(client, range(3)) == {"2"}
+        promoted = "it was promoted: it goes before the versions that were there"
+        assert {version: promoted in reason for version, reason in _reasons(server).items()} == {
+            "1": False,
+            "2": True,
+            "3": False,
+        }
+        _save(models, "4", RIGHT)
+        _wait_for_default(server, "4")
+        assert _ask(client, range(3)) == {"4"}
+        shutil.rmtree(models / "light" / "4")
+        server.wait_for_metric(IS_DEFAULT, lambda value: value == 1)
+        server.process.terminate()
+        _, log = server.process.communicate(timeout=30)
+        assert log.count("version 2 answers those who name none, as it was promoted") == 2
+    # Nor need the trial's settings stay for ever.
+    with running_server("--models", str(models), "--watch", *flags) as server:
+        assert _version_that_answers(server) == "2"
+        (models / "light" / "2").rename(models / "away")
+        _wait_for_default(server, "3")
+        assert _version_that_answers(server) == "3"
+        (models / "away").rename(models / "light" / "2")
+        server.wait_for_metric(IS_DEFAULT, lambda value: value == 1)
+        assert _version_that_answers(server) == "2"
+
+
+def test_a_second_promotion_goes_before_all_that_the_first_one_went_before(models: Path) -> None:
+    for version in ("2", "3"):
+        _save(models, version, RIGHT)
+    with _trial(models) as (server, client):
+        assert _ask(client, range(5)) == {"3"}
+        server.wait_for_metric(IS_DEFAULT, lambda value: value == 1)
+    flags = ("--candidate", "light@1", "--promote-at", "0.9", "--promote-after", "5")
+    with (
+        running_server("--models", str(models), *flags) as server,
+        Client(server.address) as client,
+    ):
+        assert _ask(client, range(5)) == {"2"}
+        _wait_for_default(server, "1")
         assert _ask(client, range(3)) == {"1"}
 
 
