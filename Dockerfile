@@ -24,7 +24,7 @@ WORKDIR /src
 # so that these layers stay until it changes, however often the source does.
 FROM build AS requirements
 COPY pyproject.toml ./
-RUN mkdir -p analysis cli client export proto server/providers && touch LICENSE README.md
+RUN mkdir -p analysis cli client export proto server/http2 server/providers && touch LICENSE README.md
 
 FROM requirements AS cpu-requirements
 ARG EXTRAS=serve

@@ -31,6 +31,7 @@ from pathlib import Path
 
 import grpc
 import numpy as np
+import uvloop
 from curve import Series, draw
 from PIL import Image
 from skimage import data as photographs
@@ -114,12 +115,12 @@ def main() -> None:
 
 def measure_capacity(address: str, seconds: float) -> float:
     """Pictures a second with `IN_FLIGHT` of them in flight all the time."""
-    return asyncio.run(_keep_busy(address, seconds))
+    return uvloop.run(_keep_busy(address, seconds))
 
 
 def send(address: str, rate: float, seconds: float, deadline: float) -> Outcome:
     """Send so many pictures a second, at random times, and wait until each has its end."""
-    return asyncio.run(_send(address, rate, seconds, deadline))
+    return uvloop.run(_send(address, rate, seconds, deadline))
 
 
 async def _keep_busy(address: str, seconds: float) -> float:

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import grpc
 import prometheus_client
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
@@ -23,6 +22,7 @@ from convlens.server.classifier import ClassifierServicer
 from convlens.server.edge import Edge
 from convlens.server.health import Health
 from convlens.server.http import HttpPort, Probes
+from convlens.server.http2 import GrpcServer, Limits
 from convlens.server.inference_service import InferenceServicer
 from convlens.server.judge import Jury
 from convlens.server.memory import keep_imports, share_heaps
@@ -38,9 +38,6 @@ from convlens.server.version import State
 from convlens.server.watcher import watch
 
 logger = logging.getLogger(__name__)
-
-MIN_PING_INTERVAL_MS = 10_000
-PENDING_CALLS = 8192  # that have come in, and that the event loop has not begun to answer
 
 SERVICES = (
     classifier_pb2.DESCRIPTOR.services_by_name["Classifier"].full_name,
@@ -78,8 +75,10 @@ class App:
         self.repository = Repository(
             settings, provider, self.metrics, self._health.model_changed, jury
         )
-        self._server = _make_server(settings)
-        self._server.add_generic_rpc_handlers((self._edge(administration or self.repository),))
+        edge = self._edge(administration or self.repository)
+        self._server = GrpcServer(
+            edge.find, Limits(settings.max_message_bytes, settings.max_metadata_bytes)
+        )
         self._background = [asyncio.create_task(_beat(self.probes))]
 
     async def __aenter__(self) -> "App":
@@ -103,7 +102,7 @@ class App:
 
     async def answer(self) -> None:
         """Answer what comes in, if only that no model is ready yet."""
-        await self._server.start()
+        self._server.start()
 
     async def load(self) -> None:
         """Load the models, and say from then on that requests may be sent.
@@ -206,25 +205,6 @@ async def _serve(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
                 await stop.wait()
             stop.clear()
             await app.drain(stop)
-
-
-def _make_server(settings: Settings) -> grpc.aio.Server:
-    return grpc.aio.server(
-        options=[
-            ("grpc.max_receive_message_length", settings.max_message_bytes),
-            # Up to the first, gRPC refuses at random; it refuses all beyond the second.
-            ("grpc.max_metadata_size", settings.max_metadata_bytes),
-            ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
-            # Beyond these gRPC drops calls as CANCELLED, with no reason, before we see them; its
-            # own limit, 1,000, is reached in bursts that we can answer, or refuse with a reason.
-            ("grpc.server.max_pending_requests", PENDING_CALLS),
-            ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING_CALLS),
-            # Clients that ping to notice a server that vanished are not cut off for it.
-            ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
-            # Among the workers of one server alone: another would share the port in silence.
-            ("grpc.so_reuseport", int(settings.workers > 1)),
-        ],
-    )
 
 
 async def _beat(probes: Probes) -> None:

@@ -5,6 +5,7 @@ import inspect
 import random
 import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -13,15 +14,16 @@ from convlens.server.access import GRANT, OPEN_SERVICES, Tokens
 from convlens.server.caller import CALLER, Caller, Priority, host_of, read_priority
 from convlens.server.errors import status_code
 from convlens.server.failures import error_trailers, public_message
+from convlens.server.http2 import AbortError, Method
 from convlens.server.logs import ACCESS
 from convlens.server.malformed import all_checked, checked, tolerant
 from convlens.server.metrics import Metrics
 
 
-class Edge(grpc.GenericRpcHandler):
+class Edge:
     """The methods of all services that are added to it, each wrapped once.
 
-    To grpc it is one handler. An interceptor would do the same, and be awaited in each call.
+    Generated code takes it for the server.
 
     Args:
         metrics: of the server.
@@ -38,7 +40,7 @@ class Edge(grpc.GenericRpcHandler):
         self._tokens = tokens
         self._access_log = access_log
         self._services: list[grpc.GenericRpcHandler] = []
-        self._handlers: dict[str, Any] = {}
+        self._methods: dict[str, Method] = {}
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Take a service, as grpc's generated code hands it to a server."""
@@ -47,18 +49,17 @@ class Edge(grpc.GenericRpcHandler):
     def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
         """The same service again, in the other form that generated code hands over: not needed."""
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        """The wrapped handler of a method; None for one that does not exist."""
-        method = handler_call_details.method
-        if method not in self._handlers:
-            found = (service.service(handler_call_details) for service in self._services)
+    def find(self, path: str) -> Method | None:
+        """The wrapped method of a path; None for one that does not exist."""
+        if path not in self._methods:
+            found = (service.service(_Details(path)) for service in self._services)
             handler = next(filter(None, found), None)
             if handler is None:
                 return None  # not kept: any caller can make up names
-            self._handlers[method] = self._wrap(method, handler)
-        return self._handlers[method]
+            self._methods[path] = self._wrap(path, handler)
+        return self._methods[path]
 
-    def _wrap(self, method: str, handler: Any) -> Any:
+    def _wrap(self, method: str, handler: Any) -> Method:
         kind = f"{'stream' if handler.request_streaming else 'unary'}_" + (
             "stream" if handler.response_streaming else "unary"
         )
@@ -93,11 +94,23 @@ class Edge(grpc.GenericRpcHandler):
             finally:
                 call.end()
 
-        wrapper = generate if inspect.isasyncgenfunction(behavior) else answer
-        make_handler = getattr(grpc, f"{kind}_rpc_method_handler")
-        return make_handler(
-            wrapper, tolerant(handler.request_deserializer), handler.response_serializer
+        generates = inspect.isasyncgenfunction(behavior)
+        return Method(
+            behavior=generate if generates else answer,
+            read=tolerant(handler.request_deserializer),
+            write=handler.response_serializer,
+            streams_requests=handler.request_streaming,
+            generates=generates,
+            responds=not handler.response_streaming,
         )
+
+
+@dataclass
+class _Details:
+    """What generated code looks at to find a method."""
+
+    method: str
+    invocation_metadata: tuple[tuple[str, str | bytes], ...] = ()
 
 
 class _MethodEdge:
@@ -162,8 +175,8 @@ class _Call:
             # grpc cancels the handler for both: the caller went away, or its deadline passed.
             late = (self._context.time_remaining() or 1.0) <= 0.0
             self._code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
-        elif isinstance(error, grpc.aio.AbortError):
-            self._code = _aborted_code(self._context)
+        elif isinstance(error, AbortError):
+            self._code = error.code
         elif isinstance(error, Exception):  # what is not in the table is INTERNAL
             self._code, message = status_code(error), public_message(error)
             trailers = error_trailers(self._code, message, error, self._context.time_remaining())
@@ -188,10 +201,3 @@ class _Call:
             "request_id": metadata.get("x-request-id", ""),
         }
         ACCESS.info("call", extra={"fields": fields})
-
-
-def _aborted_code(context: Any) -> grpc.StatusCode:
-    code = context.code()
-    if isinstance(code, grpc.StatusCode):
-        return code
-    return next(status for status in grpc.StatusCode if status.value[0] == code)

@@ -5,9 +5,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import grpc
-
 from convlens.server.errors import StartError
+from convlens.server.http2 import GrpcServer
 from convlens.server.settings import Settings
 from convlens.server.tls import Certificates
 
@@ -16,25 +15,53 @@ logger = logging.getLogger(__name__)
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
-def open_port(server: grpc.aio.Server, settings: Settings) -> str:
+def open_port(server: GrpcServer, settings: Settings) -> str:
     """Open the port, with TLS where there are certificates; returns its address, "host:port".
 
     Raises:
         StartError: it is in use, or may not be used; or a certificate cannot be read.
     """
-    address = f"{settings.host}:{settings.port}"
     certificate, key = settings.tls_cert, settings.tls_key
     if (certificate is None) != (key is None) or (settings.tls_client_ca and not certificate):
         raise StartError("TLS needs both --tls-cert and --tls-key")
+    tls = None
+    if certificate is not None and key is not None:
+        tls = Certificates(certificate, key, settings.tls_client_ca).context
+    sockets = list(_bound_sockets(settings))
+    server.listen(sockets, tls)
+    return f"{settings.host}:{sockets[0].getsockname()[1]}"
+
+
+def _bound_sockets(settings: Settings) -> Iterator[socket.socket]:
+    """One for each address of the host, all with the same port."""
+    port = settings.port
+    for family, address in _addresses(settings):
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if settings.workers > 1:
+            # Among the workers of one server alone: another would share the port in silence.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            if family == socket.AF_INET6:
+                # IPv4 comes in here too, where the address is that of all interfaces.
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            listener.bind((address, port))
+        except OSError as error:
+            listener.close()
+            raise _in_use(settings) from error
+        port = listener.getsockname()[1]
+        yield listener
+
+
+def _addresses(settings: Settings) -> list[tuple[socket.AddressFamily, str]]:
+    """Of the host; IPv4 first."""
     try:
-        if certificate is not None and key is not None:
-            files = Certificates(certificate, key, settings.tls_client_ca)
-            number = server.add_secure_port(address, files.credentials())
-        else:
-            number = server.add_insecure_port(address)
-    except RuntimeError as error:
+        found = socket.getaddrinfo(
+            settings.host.strip("[]"), settings.port, type=socket.SOCK_STREAM
+        )
+    except OSError as error:
         raise _in_use(settings) from error
-    return f"{settings.host}:{number}"
+    return sorted((family, str(address[0])) for family, _, _, _, address in found)
 
 
 @contextmanager
@@ -48,19 +75,12 @@ def reserved_port(settings: Settings) -> Iterator[int]:
     Raises:
         StartError: it is in use, or may not be used.
     """
-    host = settings.host.strip("[]")
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(
-            host, settings.port, type=socket.SOCK_STREAM
-        )[0]
-        holder = socket.socket(family, kind)
-    except OSError as error:
-        raise _in_use(settings) from error
-    with holder:
+    family, host = _addresses(settings)[0]
+    with socket.socket(family, socket.SOCK_STREAM) as holder:
         try:
             # Connections that the port's former owner closed may linger; they are in nobody's way.
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            holder.bind(address)
+            holder.bind((host, settings.port))
         except OSError as error:
             raise _in_use(settings) from error
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -5,8 +5,6 @@ import os
 import ssl
 from pathlib import Path
 
-import grpc
-
 from convlens.server.errors import StartError
 
 logger = logging.getLogger(__name__)
@@ -26,37 +24,27 @@ class Certificates:
 
     def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
         self._files = (certificate, key, *((client_ca,) if client_ca else ()))
-        self._is_mutual = client_ca is not None
         self._refused: list[tuple[int, int]] = []
         try:
             self._stamps = self._read_stamps()
-            self._configuration = self._read()
+            self._context = self._read()
         except OSError as error:
             raise StartError(f"TLS: {_said(error)}") from error
 
-    def credentials(self) -> grpc.ServerCredentials:
-        """What the port is opened with; grpc asks for the certificates at each handshake."""
-        return grpc.dynamic_ssl_server_credentials(
-            self._configuration,
-            self._fetch,  # type: ignore[arg-type]  # the stubs do not know that None is allowed
-            require_client_authentication=self._is_mutual,
-        )
-
-    def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
-        """The new certificates; None while the files are what they were, or cannot be read."""
+    def context(self) -> ssl.SSLContext:
+        """What the next connection is made with; the former where new files cannot be read."""
         stamps = self._read_stamps()
-        if stamps == self._stamps:
-            return None
+        if stamps == self._stamps or stamps == self._refused:
+            return self._context
         try:
-            self._configuration = self._read()
+            self._context = self._read()
         except OSError as error:
-            if stamps != self._refused:
-                logger.error("TLS: %s; the former ones stay", _said(error))
-                self._refused = stamps
-            return None
-        self._stamps = stamps
-        logger.info("TLS: the certificates were read again")
-        return self._configuration
+            logger.error("TLS: %s; the former ones stay", _said(error))
+            self._refused = stamps
+        else:
+            self._stamps = stamps
+            logger.info("TLS: the certificates were read again")
+        return self._context
 
     def _read_stamps(self) -> list[tuple[int, int]]:
         """Change when a file does; a file that is not there has one too."""
@@ -65,16 +53,17 @@ class Certificates:
             for file in self._files
         ]
 
-    def _read(self) -> grpc.ServerCertificateConfiguration:
-        certificate, key, *client_ca = [file.read_bytes() for file in self._files]
-        # gRPC takes whatever it is given, and refuses every handshake after it.
-        check = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        check.load_cert_chain(self._files[0], self._files[1], password="")
+    def _read(self) -> ssl.SSLContext:
+        certificate, key, *client_ca = self._files
+        for file in self._files:
+            file.read_bytes()  # an error of ssl's own does not name the file
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.set_alpn_protocols(["h2"])
+        context.load_cert_chain(certificate, key, password="")
         if client_ca:
-            check.load_verify_locations(self._files[2])
-        return grpc.ssl_server_certificate_configuration(
-            [(key, certificate)], root_certificates=client_ca[0] if client_ca else None
-        )
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(client_ca[0])
+        return context
 
 
 def _status(file: Path) -> os.stat_result | None:
