@@ -12,7 +12,7 @@ from skimage import data
 RESULTS = Path(__file__).parents[1] / "results"
 BUNDLED = Path(__file__).parents[2] / "server" / "bundled" / "models"
 TENSOR_MODELS = ("lenet5",)
-# Measured in int8, too: of the others none gains by it on the processors that there were.
+# Those that tuning is given an int8 file of, too; writing one takes minutes.
 INT8_MODELS = ("resnet50",)
 PIECES = 24
 
