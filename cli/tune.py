@@ -51,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE.onnx",
-        help="the same network in fewer bits, to be measured beside it; may be repeated",
+        help="the same network in fewer bits, which answers in its place where it is faster and "
+        "agrees; may be repeated",
     )
     parser.add_argument(
         "--threads",
@@ -98,7 +99,9 @@ def _print(tuning: Tuning) -> None:
         for refusal in tuning.refusals
     ]
     for path, tuned in tuning.tuned.items():
-        lines += [f"{path}: {goal}: {plan}" for goal, plan in tuned.plans.items()]
+        for goal, plan in tuned.plans.items():
+            twin = tuned.twins.get(goal)
+            lines.append(f"{path}: {goal}: {f'{twin.path} on ' if twin else ''}{plan}")
     print("\n".join(lines))
 
 

@@ -28,7 +28,7 @@ class Prepared:
 
     Attributes:
         file: as it lies in the folder.
-        source: its path and hash.
+        source: what answers for it: that file, or its twin in fewer bits where tuning chose that.
         plan: by which it is run.
         memory_bytes: what it will take, see `session_bytes`; 0 where that was not asked for.
     """
@@ -101,8 +101,10 @@ class Loader:
     def _prepare(self, file: ModelFile, estimate: bool) -> Prepared:
         source = ModelSource.read(file.path)
         try:
-            plan = self._planner.choose(source)
-            return Prepared(file, source, plan, session_bytes(file.path, plan) if estimate else 0)
+            choice = self._planner.choose(source)
+            path, plan = choice.source.path, choice.plan
+            memory_bytes = session_bytes(path, plan) if estimate else 0
+            return Prepared(file, choice.source, plan, memory_bytes)
         except OSError as error:
             raise ModelLoadError(str(error)) from error
 

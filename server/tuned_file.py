@@ -2,14 +2,15 @@
 
 import json
 import logging
+import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import onnxruntime as ort
 
-from convlens.server.errors import StartError
+from convlens.server.errors import ModelLoadError, StartError
 from convlens.server.plan import Plan, Precision, default_plan
 from convlens.server.providers import PROVIDERS, ModelSource
 from convlens.server.providers.cache import processor_name
@@ -22,16 +23,36 @@ TINY_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
+class Twin:
+    """A file of the same network in fewer bits.
+
+    Attributes:
+        path: from the folder of the file that was tuned.
+        sha256: of its bytes, in hexadecimal.
+    """
+
+    path: str
+    sha256: str
+
+    @classmethod
+    def of(cls, source: ModelSource, folder: Path) -> "Twin":
+        """Name a file as seen from a folder."""
+        return cls(os.path.relpath(source.path, folder), source.sha256)
+
+
+@dataclass(frozen=True)
 class Tuned:
     """The plans that were the best of those measured.
 
     Attributes:
         key: what they were measured on and with; see `tuned_key`.
         plans: by what they are best for.
+        twins: which file a plan is for, where that is not the one that was tuned.
     """
 
     key: Mapping[str, str | int]
     plans: Mapping[Goal, Plan]
+    twins: Mapping[Goal, Twin] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write it as JSON, whole or not at all.
@@ -40,7 +61,9 @@ class Tuned:
             OSError: it cannot be written.
         """
         plans = {goal: asdict(plan) for goal, plan in self.plans.items()}
-        text = json.dumps({"schema": SCHEMA, "key": self.key, "plans": plans}, indent=2)
+        twins = {goal: asdict(twin) for goal, twin in self.twins.items()}
+        value = {"schema": SCHEMA, "key": self.key, "plans": plans, "twins": twins}
+        text = json.dumps(value, indent=2)
         unfinished = path.with_suffix(".unfinished")
         unfinished.write_text(text + "\n", encoding="utf-8")
         unfinished.replace(path)
@@ -58,9 +81,30 @@ class Tuned:
             raise ValueError(f"its schema is not {SCHEMA}")
         try:
             plans = {goal: _plan(value["plans"][goal]) for goal in get_args(Goal)}
-            return cls(dict(value["key"]), plans)
+            named = value.get("twins", {})  # earlier versions wrote none
+            twins = {goal: Twin(**named[goal]) for goal in plans if goal in named}
+            return cls(dict(value["key"]), plans, twins)
         except (KeyError, TypeError) as error:
             raise ValueError(f"{error!r} in it") from error
+
+    def answering(self, goal: Goal, source: ModelSource) -> ModelSource:
+        """The file that a plan is for.
+
+        Args:
+            goal: of the plan.
+            source: the file that was tuned.
+
+        Raises:
+            ModelLoadError: it cannot be read.
+            ValueError: it is not the one that was measured.
+        """
+        twin = self.twins.get(goal)
+        if twin is None:
+            return source
+        found = ModelSource.read(source.path.parent / twin.path)
+        if found.sha256 != twin.sha256:
+            raise ValueError(f"{found.path} has changed: tune again")
+        return found
 
 
 def tuned_path(model: Path) -> Path:
@@ -76,6 +120,14 @@ def tuned_key(sha256: str, processors: int) -> dict[str, str | int]:
         "processors": processors,
         "onnxruntime": ort.__version__,
     }
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which file answers for a model, and how it is run."""
+
+    source: ModelSource
+    plan: Plan
 
 
 @dataclass(frozen=True)
@@ -98,19 +150,20 @@ class Planner:
     shared: bool = False
     max_batch_size: int = Plan.max_batch_size
 
-    def choose(self, source: ModelSource) -> Plan:
+    def choose(self, source: ModelSource) -> Choice:
         """The tuned plan where there is one that still holds, else the base; the log says why.
 
         Raises:
             OSError: the model's file is gone.
         """
         path = tuned_path(source.path)
-        base = self._untuned(source)
+        base = Choice(source, self._untuned(source))
         if self.goal == "off" or not path.exists():
             return base
         try:
             tuned = Tuned.read(path)
-        except (OSError, ValueError) as error:
+            answering = tuned.answering(self.goal, source)
+        except (OSError, ValueError, ModelLoadError) as error:
             logger.warning("%s is ignored: %s", path, error)
             return base
         plan = tuned.plans[self.goal]
@@ -128,8 +181,9 @@ class Planner:
             plan = default_plan(plan.provider, plan.precision, self.processors, size)
             plan = replace(plan, max_batch_size=size)
         size = min(plan.max_batch_size, self.max_batch_size)
-        logger.info("%s, tuned for %s: %s", source.path, self.goal, plan)
-        return replace(plan, max_batch_size=size)
+        other = f"{answering.path} on " if answering is not source else ""
+        logger.info("%s, tuned for %s: %s%s", source.path, self.goal, other, plan)
+        return Choice(answering, replace(plan, max_batch_size=size))
 
     def _untuned(self, source: ModelSource) -> Plan:
         """The base; a tiny network's rows share what a run costs besides, as many as may."""

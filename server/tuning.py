@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from statistics import median
 
@@ -11,7 +12,8 @@ import numpy as np
 
 from convlens.analysis import analyze
 from convlens.analysis.errors import AnalysisError
-from convlens.server.agreement import Agreement, Trial, compare, pictures_trial, seeded_trial
+from convlens.server.agreement import Trial, compare, pictures_trial, seeded_trial
+from convlens.server.contender import Contender, best, decide
 from convlens.server.errors import ModelLoadError, TuningError
 from convlens.server.findings import Refusal, Row, Tuning
 from convlens.server.model import Model, load_model
@@ -19,54 +21,15 @@ from convlens.server.peak import measure_peak
 from convlens.server.plan import ELASTIC_PROVIDERS, PROCESSOR_PROVIDERS, Machine, Plan
 from convlens.server.providers import PROVIDERS, RUNTIME_ERRORS, ModelSource
 from convlens.server.tensor import Array
-from convlens.server.tuned_file import Goal, Tuned, tuned_key, tuned_path
+from convlens.server.tuned_file import Tuned, tuned_path
 
 BATCH_SIZES = (1, 2, 4, 8, 16)
 ENOUGH_SECONDS = 0.1  # shorter measurements are repeated until they add up to this
-FINALISTS = 4
 MAX_ROUNDS = 7
-# Of two sizes that are as fast as each other the smaller one answers sooner.
-AS_FAST = 0.97
-# What falls further behind after the first look is not measured again.
-PROMISING = 0.8
 
 FAILURES: tuple[type[Exception], ...] = (ModelLoadError, *RUNTIME_ERRORS)
 
 OnProgress = Callable[[float, str], None]
-
-
-@dataclass
-class _Contender:
-    """A plan, the agreement that it reached, and its times by batch size, one a round."""
-
-    source: ModelSource
-    plan: Plan
-    precision: str
-    agreement: Agreement
-    seconds: dict[int, list[float]]
-
-    def images_per_second(self, batch_size: int) -> float:
-        return self.plan.instances * batch_size / median(self.seconds[batch_size])
-
-    @property
-    def best_size(self) -> int:
-        """The smallest batch that is as fast as any."""
-        return min(self._sizes(AS_FAST))
-
-    @property
-    def promising_sizes(self) -> set[int]:
-        """The sizes that may turn out to be the best, and the smallest one for its latency."""
-        return {min(self.seconds), *self._sizes(PROMISING)}
-
-    def _sizes(self, share: float) -> list[int]:
-        """Those that come near the fastest one, of those that were measured most often."""
-        rounds = max(map(len, self.seconds.values()))
-        rates = {
-            size: self.images_per_second(size)
-            for size, seconds in self.seconds.items()
-            if len(seconds) == rounds
-        }
-        return [size for size in rates if rates[size] >= share * max(rates.values())]
 
 
 class Tuner:
@@ -121,7 +84,7 @@ class Tuner:
             raise TuningError(f"it cannot run {trial.source}: {error}") from error
         macs = _macs(self._sources[0].path)
         peaks = self._peaks()
-        contenders = list(self._look_at_all(trial, expected))
+        contenders = list(self._look_at_all(reference, trial, expected))
         finalists = self._compete(contenders, trial.inputs)
         rows = tuple(row for entry in contenders for row in _rows(entry, macs, peaks))
         return Tuning(
@@ -164,15 +127,22 @@ class Tuner:
                 elastic = provider in ELASTIC_PROVIDERS and instances > threads == 1
                 yield Plan(provider, precision, threads, instances, BATCH_SIZES[-1], elastic)
 
-    def _look_at_all(self, trial: Trial, expected: Sequence[Array]) -> Iterator[_Contender]:
-        ways = [(source, plan) for source in self._sources for plan in self._plans()]
-        for number, (source, plan) in enumerate(ways):
+    def _ways(self) -> list[tuple[ModelSource, Plan]]:
+        """What the server does untuned, files in fewer bits, then the rest: time may be short."""
+        own, *others = [[(source, plan) for plan in self._plans()] for source in self._sources]
+        return [own[0], *chain.from_iterable(others), *own[1:]]
+
+    def _look_at_all(
+        self, reference: Model, trial: Trial, expected: Sequence[Array]
+    ) -> Iterator[Contender]:
+        for number, (source, plan) in enumerate(self._ways()):
             if number > 0 and self._share() > 0.5:  # the rest belongs to the finals
                 self._refuse(source, plan, "there was no time: give a larger --budget")
                 continue
             self._say(f"{source.path.name}: {plan.provider} {plan.precision}")
             try:
                 model = self._load(source, plan)
+                check_twin(model, reference)
                 agreement = compare(_run_all(model, trial.inputs), expected)
             except FAILURES as error:
                 self._refuse(source, plan, str(error))
@@ -184,7 +154,7 @@ class Tuner:
                 )
                 self._refuse(source, plan, reason)
                 continue
-            entry = _Contender(source, plan, model.precision, agreement, {})
+            entry = Contender(source, plan, model.precision, agreement, {})
             for size in self._batch_sizes(model):
                 entry.seconds[size] = [measure_run(model, trial.inputs, size)]
                 too_long = entry.seconds[size][0] > self._budget_seconds / 100
@@ -196,12 +166,12 @@ class Tuner:
         fixed = model.signature.fixed_batch
         return (fixed,) if fixed is not None else BATCH_SIZES
 
-    def _compete(self, contenders: Sequence[_Contender], inputs: Array) -> list[_Contender]:
+    def _compete(self, contenders: Sequence[Contender], inputs: Array) -> list[Contender]:
         """Let the best of each file take turns until the time is over; returns them."""
         finalists = [
             entry
             for source in self._sources
-            for entry in _best([one for one in contenders if one.source is source])
+            for entry in best([one for one in contenders if one.source is source])
         ]
         turns = [
             (entry, entry.promising_sizes, self._load(entry.source, entry.plan))
@@ -216,18 +186,13 @@ class Tuner:
                     entry.seconds[size].append(measure_run(model, inputs, size))
         return finalists
 
-    def _write(self, finalists: Sequence[_Contender]) -> Iterator[tuple[Path, Tuned]]:
+    def _write(self, finalists: Sequence[Contender]) -> Iterator[tuple[Path, Tuned]]:
         for source in self._sources:
-            own = [entry for entry in finalists if entry.source is source]
+            # The others answer for the first, too: nobody has to name them to be served by them.
+            own = [one for one in finalists if one.source is source or source is self._sources[0]]
             if not own:
                 continue
-            fastest = max(own, key=lambda entry: entry.images_per_second(entry.best_size))
-            soonest = min(own, key=lambda entry: median(entry.seconds[min(entry.seconds)]))
-            plans: dict[Goal, Plan] = {
-                "throughput": replace(fastest.plan, max_batch_size=fastest.best_size),
-                "latency": replace(soonest.plan, max_batch_size=soonest.best_size),
-            }
-            tuned = Tuned(tuned_key(source.sha256, self._processors), plans)
+            tuned = decide(own, source, self._processors)
             path = tuned_path(source.path)
             try:
                 tuned.write(path)
@@ -246,13 +211,6 @@ class Tuner:
 
     def _say(self, text: str) -> None:
         self._progress(min(1.0, self._share()), text)
-
-
-def _best(contenders: Sequence[_Contender]) -> list[_Contender]:
-    """The fastest few, and whatever answers a single image soonest."""
-    fastest = sorted(contenders, key=lambda one: -one.images_per_second(one.best_size))
-    soonest = sorted(contenders, key=lambda one: median(one.seconds[min(one.seconds)]))
-    return list({id(one): one for one in (*fastest[: FINALISTS - 1], *soonest[:2])}.values())
 
 
 def measure_run(model: Model, inputs: Array, size: int) -> float:
@@ -277,6 +235,21 @@ def _repeat(model: Model, batch: Array, times: int) -> None:
         model.run((batch,))
 
 
+def check_twin(model: Model, reference: Model) -> None:
+    """Compare what clients and pictures meet: the one is to answer in the other's place.
+
+    Raises:
+        ModelLoadError: they differ.
+    """
+    if model.signature != reference.signature:
+        raise ModelLoadError("its inputs and outputs are not those of the first file")
+    if (model.card.preprocessing, model.card.labels) != (
+        reference.card.preprocessing,
+        reference.card.labels,
+    ):
+        raise ModelLoadError("its preprocessing or its labels are not those of the first file")
+
+
 def _run_all(model: Model, inputs: Array) -> list[Array]:
     runs = [model.run((inputs[start : start + 8],)) for start in range(0, len(inputs), 8)]
     return [np.concatenate(column) for column in zip(*runs, strict=True)]
@@ -290,7 +263,7 @@ def _macs(path: Path) -> int:
         return 0
 
 
-def _rows(entry: _Contender, macs: int, peaks: Mapping[str, float]) -> Iterator[Row]:
+def _rows(entry: Contender, macs: int, peaks: Mapping[str, float]) -> Iterator[Row]:
     for size, seconds in entry.seconds.items():
         rate = entry.images_per_second(size)
         peak = peaks.get(entry.precision)

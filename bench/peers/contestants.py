@@ -16,13 +16,17 @@ from material import RESULTS, TENSOR_MODELS, jpeg, tensor
 from processes import Processes
 from question import Question
 
+from convlens.server.tuned_file import Tuned, tuned_path
+
 FOLDER = RESULTS / "peers"
 SERVERS = Path(__file__).parent / "servers"
+PROCESSORS = len(os.sched_getaffinity(0))
 OURS = {
     "convlens-cpu": ("--provider", "cpu", "--runtime-precision", "fp32", "--tuned", "off"),
     "convlens-tuned": (),
 }
-PROCESSORS = len(os.sched_getaffinity(0))
+# For a tiny network, where Python is the cost, the peers have a process for each processor.
+OURS_FOR_TENSORS = OURS | {"convlens-workers": ("--workers", str(PROCESSORS))}
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,22 @@ def our_question(model: str) -> Question:
     if model in TENSOR_MODELS:
         return question.infer_tensor(tensor(), model)
     return question.classify(jpeg(), model)
+
+
+def our_servers(model: str) -> dict[str, tuple[str, ...]]:
+    """Names of our servers, and their flags."""
+    return dict(OURS_FOR_TENSORS if model in TENSOR_MODELS else OURS)
+
+
+def our_setting(flags: tuple[str, ...], path: Path) -> str:
+    """What a server of ours runs, in words."""
+    words = shlex.join(flags)
+    if "--tuned" in flags or not tuned_path(path).exists():
+        return words
+    tuned = Tuned.read(tuned_path(path))
+    twin = tuned.twins.get("throughput")
+    file = f"{Path(twin.path).name} on " if twin else ""
+    return f"{words} {file}{tuned.plans['throughput']}".strip()
 
 
 def start_peer(peer: Peer, setting: Setting, path: Path, port: int) -> Processes:

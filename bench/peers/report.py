@@ -9,16 +9,15 @@ from typing import Any
 Rounds = dict[str, list[dict[str, float]]]
 
 
-def summary(settings: dict[str, str], rounds: Rounds, ours: tuple[str, ...]) -> dict[str, Any]:
+def summary(settings: dict[str, str], rounds: Rounds) -> dict[str, Any]:
     """Medians of each server, and its rate beside the best peer's of the same round.
 
     Args:
         settings: of each server that went all the way.
-        rounds: what each of its rounds found.
-        ours: names that are not peers; so is every other that begins with `convlens`.
+        rounds: what each of its rounds found. Ours are those whose names begin with `convlens`.
     """
     rows = {name: _medians(rounds[name]) | {"setting": settings[name]} for name in settings}
-    peers = [name for name in rows if name not in ours and not name.startswith("convlens")]
+    peers = [name for name in rows if not name.startswith("convlens")]
     best = max(peers, key=lambda name: rows[name]["per_second"], default=None)
     for name, row in rows.items():
         if best is not None:

@@ -24,7 +24,7 @@ from typing import Any
 import contestants
 import grpc
 import material
-from contestants import OURS, PEERS
+from contestants import PEERS
 from load import IN_FLIGHT, WARMUP_SECONDS, BadAnswersError, measure
 from processes import Processes
 from question import Question, ask, top_1
@@ -108,7 +108,7 @@ def main() -> None:
 def _field(arguments: argparse.Namespace, path: Path, skipped: dict[str, str]) -> list[Contestant]:
     """Ours first, then the peers; with `--explore` each of a peer's settings."""
     name = path.stem
-    ours = dict(OURS)
+    ours = contestants.our_servers(name)
     if arguments.ours_flags:
         ours["convlens-flags"] = tuple(shlex.split(arguments.ours_flags))
     field = [
@@ -116,7 +116,7 @@ def _field(arguments: argparse.Namespace, path: Path, skipped: dict[str, str]) -
             label,
             contestants.our_question(name),
             lambda port, label=label, flags=flags: contestants.start_ours(label, flags, path, port),
-            shlex.join(flags),
+            contestants.our_setting(flags, path),
         )
         for label, flags in ours.items()
     ]
@@ -160,7 +160,7 @@ def _measure(field: list[Contestant], arguments: argparse.Namespace) -> dict[str
                 rounds.setdefault(name, []).append(figures)
                 print(f"round {number + 1}: {name}: {figures['per_second']:.1f}/s", file=sys.stderr)
     return {"failed": failed} | summary(
-        {it.name: it.setting for it in field if it.name not in failed}, rounds, tuple(OURS)
+        {it.name: it.setting for it in field if it.name not in failed}, rounds
     )
 
 

@@ -6,15 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from convlens.client import Client
 from convlens.server.agreement import Agreement, compare
+from convlens.server.contender import Contender, decide
+from convlens.server.errors import ModelLoadError
 from convlens.server.findings import Tuning
+from convlens.server.model import load_model
 from convlens.server.plan import Machine, Plan, default_plan
 from convlens.server.providers import ModelSource
-from convlens.server.tuned_file import Planner, Tuned, tuned_key, tuned_path
-from convlens.server.tuning import Tuner
+from convlens.server.tuned_file import Planner, Tuned, Twin, tuned_key, tuned_path
+from convlens.server.tuning import Tuner, check_twin
 from tests.support import BUNDLED, DIGITS, running_server
 
 BUDGET_SECONDS = 5.0
@@ -91,16 +95,86 @@ def test_findings_of_another_machine_or_file_are_ignored_with_the_reason(
     model = tmp_path / "model.onnx"
     shutil.copy(BUNDLED, model)
     source = ModelSource.read(model)
-    assert planner.choose(source) == planner.base
+    assert planner.choose(source).plan == planner.base
     key = tuned_key(source.sha256, 2)
     plan = Plan(threads=1, instances=2)
     for name, other in (("sha256", "0"), ("processor", "abacus"), ("processors", 64)):
         Tuned({**key, name: other}, {"throughput": plan, "latency": plan}).write(tuned_path(model))
         caplog.clear()
-        assert planner.choose(source) == planner.base
+        assert planner.choose(source).plan == planner.base
         assert f"is ignored: its {name} was {other}" in caplog.text
     Tuned(key, {"throughput": plan, "latency": plan}).write(tuned_path(model))
-    assert planner.choose(source) == plan
+    assert planner.choose(source).plan == plan
+
+
+@pytest.fixture
+def twin(lenet5: Path, tmp_path: Path) -> Path:
+    """The same network in another file, as one in fewer bits is."""
+    path = tmp_path / "twin.onnx"
+    model = onnx.load(lenet5)
+    model.doc_string = "twin"
+    onnx.save(model, path)
+    return path
+
+
+def test_a_faster_twin_answers_in_the_place_of_the_file_that_was_tuned(
+    lenet5: Path, twin: Path, planner: Planner, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    model = twin.parent / "model.onnx"
+    shutil.copy(lenet5, model)
+    own, other = ModelSource.read(model), ModelSource.read(twin)
+    plan, exact = Plan(threads=2), Agreement(1.0, 0.0)
+    slow = Contender(own, plan, "fp32", exact, {1: [2.0], 2: [3.0]})
+    fast = Contender(other, plan, "int8", exact, {1: [3.0], 2: [2.0]})
+    tuned = decide([slow, fast], own, processors=2)
+    assert tuned.twins == {"throughput": Twin("twin.onnx", other.sha256)}
+    tuned.write(tuned_path(model))
+    assert planner.choose(own).source == other
+    assert "model.onnx, tuned for throughput: " in caplog.text
+    assert "twin.onnx on cpu fp32" in caplog.text
+    assert replace(planner, goal="latency").choose(own).source == own
+    twin.write_bytes(twin.read_bytes() + b"\0")
+    assert planner.choose(own).source == own
+    assert "twin.onnx has changed: tune again" in caplog.text
+    twin.unlink()
+    assert planner.choose(own).source == own
+
+
+def test_a_twin_with_other_labels_is_refused(lenet5: Path, twin: Path) -> None:
+    model = onnx.load(twin)
+    labels = next(entry for entry in model.metadata_props if entry.key == "convlens.labels")
+    labels.value = json.dumps([*map(str, range(1, 11))])
+    onnx.save(model, twin)
+    own, other = (
+        load_model("lenet5", "1", ModelSource.read(path), Plan(), Machine())
+        for path in (lenet5, twin)
+    )
+    check_twin(own, own)
+    with pytest.raises(ModelLoadError, match="its labels are not those"):
+        check_twin(other, own)
+
+
+def test_a_twin_is_served_under_the_name_of_the_file_that_was_tuned(
+    lenet5: Path, twin: Path
+) -> None:
+    folder = twin.parent / "models"
+    folder.mkdir()
+    model = folder / "lenet5.onnx"
+    shutil.copy(lenet5, model)
+    plan, named = Plan(), Twin("../twin.onnx", ModelSource.read(twin).sha256)
+    Tuned(
+        tuned_key(ModelSource.read(model).sha256, 1),
+        {"throughput": plan, "latency": plan},
+        {"throughput": named},
+    ).write(tuned_path(model))
+    flags = ("--models", str(folder), "--threads", "1")
+    with running_server(*flags) as server, Client(server.address) as client:
+        answer = client.classify(DIGITS[0], model="lenet5")
+        assert answer.predictions[0].label == DIGITS[0].name.split("-")[0]
+        server.process.terminate()
+        _, log = server.process.communicate()
+    assert "twin.onnx on cpu fp32, 1 x 1 threads" in log
 
 
 def test_each_of_several_workers_takes_its_share_of_a_plan_for_the_whole_machine(
@@ -114,10 +188,10 @@ def test_each_of_several_workers_takes_its_share_of_a_plan_for_the_whole_machine
     key = tuned_key(source.sha256, 8)
     Tuned(key, {"throughput": plan, "latency": plan}).write(tuned_path(model))
     worker = Planner(Plan(threads=2), "throughput", any_provider=True, processors=2, shared=True)
-    assert worker.choose(source) == default_plan("cpu", "fp32", 2, 3)
+    assert worker.choose(source).plan == default_plan("cpu", "fp32", 2, 3)
     assert "was tuned on 8 processors; here are 2" in caplog.text
     Tuned({**key, "processors": 2}, {"throughput": plan, "latency": plan}).write(tuned_path(model))
-    assert worker.choose(source) == plan
+    assert worker.choose(source).plan == plan
 
 
 @pytest.mark.parametrize(
@@ -129,7 +203,7 @@ def test_a_broken_file_of_findings_is_ignored(
     model = tmp_path / "model.onnx"
     shutil.copy(BUNDLED, model)
     tuned_path(model).write_text(text)
-    assert planner.choose(ModelSource.read(model)) == planner.base
+    assert planner.choose(ModelSource.read(model)).plan == planner.base
     assert "is ignored" in caplog.text
 
 
@@ -145,7 +219,7 @@ def test_a_plan_that_cannot_be_is_ignored(
     value = json.loads(path.read_text())
     value["plans"]["throughput"].update(field)
     path.write_text(json.dumps(value))
-    assert planner.choose(source) == planner.base
+    assert planner.choose(source).plan == planner.base
 
 
 def test_another_class_first_or_an_output_far_away_does_not_agree() -> None:

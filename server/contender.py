@@ -1,0 +1,96 @@
+"""Ways to run a model that compete for being the fastest."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+from convlens.server.agreement import Agreement
+from convlens.server.plan import Plan
+from convlens.server.providers import ModelSource
+from convlens.server.tuned_file import Goal, Tuned, Twin, tuned_key
+
+FINALISTS = 4
+# Of two sizes that are as fast as each other the smaller one answers sooner.
+AS_FAST = 0.97
+# What falls further behind after the first look is not measured again.
+PROMISING = 0.8
+
+
+@dataclass
+class Contender:
+    """One way to run a model.
+
+    Attributes:
+        source: the file.
+        plan: how it is run.
+        precision: of the weights, or of the arithmetic where that is less.
+        agreement: that it reached.
+        seconds: of a run, by batch size, one a round.
+    """
+
+    source: ModelSource
+    plan: Plan
+    precision: str
+    agreement: Agreement
+    seconds: dict[int, list[float]]
+
+    def images_per_second(self, batch_size: int) -> float:
+        """Of all instances together, in batches of that size."""
+        return self.plan.instances * batch_size / median(self.seconds[batch_size])
+
+    @property
+    def best_size(self) -> int:
+        """The smallest batch that is as fast as any."""
+        return min(self._sizes(AS_FAST))
+
+    @property
+    def soonest_seconds(self) -> float:
+        """Until the smallest batch is answered."""
+        return median(self.seconds[min(self.seconds)])
+
+    @property
+    def promising_sizes(self) -> set[int]:
+        """The sizes that may turn out to be the best, and the smallest one for its latency."""
+        return {min(self.seconds), *self._sizes(PROMISING)}
+
+    def _sizes(self, share: float) -> list[int]:
+        """Those that come near the fastest one, of those that were measured most often."""
+        rounds = max(map(len, self.seconds.values()))
+        rates = {
+            size: self.images_per_second(size)
+            for size, seconds in self.seconds.items()
+            if len(seconds) == rounds
+        }
+        return [size for size in rates if rates[size] >= share * max(rates.values())]
+
+
+def best(contenders: Sequence[Contender]) -> list[Contender]:
+    """The fastest few, and whatever answers a single image soonest."""
+    fastest = sorted(contenders, key=lambda one: -one.images_per_second(one.best_size))
+    soonest = sorted(contenders, key=lambda one: one.soonest_seconds)
+    return list({id(one): one for one in (*fastest[: FINALISTS - 1], *soonest[:2])}.values())
+
+
+def decide(entries: Sequence[Contender], source: ModelSource, processors: int) -> Tuned:
+    """Findings about a file: of all ways that may answer for it the fastest, and the soonest.
+
+    Args:
+        entries: ways to run that file, or one of the same network in fewer bits.
+        source: the file.
+        processors: that they were measured on.
+    """
+    chosen: dict[Goal, Contender] = {
+        "throughput": max(entries, key=lambda one: one.images_per_second(one.best_size)),
+        "latency": min(entries, key=lambda one: one.soonest_seconds),
+    }
+    return Tuned(
+        key=tuned_key(source.sha256, processors),
+        plans={
+            goal: replace(one.plan, max_batch_size=one.best_size) for goal, one in chosen.items()
+        },
+        twins={
+            goal: Twin.of(one.source, source.path.parent)
+            for goal, one in chosen.items()
+            if one.source is not source
+        },
+    )
