@@ -27,9 +27,9 @@ test-zoo: $(VENV)/dev.stamp ## Export every architecture of the zoo and prove it
 zoo-table: $(VENV)/dev.stamp ## Measure every export anew and write docs/zoo.md
 	@$(BIN)/python -m convlens.export.zoo_table docs/zoo.md
 
-fuzz: $(VENV)/dev.stamp ## Draw random files and networks for SECONDS=180; none may crash the analysis
+fuzz: $(VENV)/dev.stamp ## Draw random files, networks and frames for SECONDS=180; none may crash what reads them
 	@end=$$(($$(date +%s) + $(SECONDS))); while [ $$(date +%s) -lt $$end ]; do \
-	  CONVLENS_FUZZ=5 $(BIN)/python -m pytest -q -m fuzz tests/analysis || exit 1; done
+	  CONVLENS_FUZZ=5 $(BIN)/python -m pytest -q -m fuzz tests/analysis tests/server/http2 || exit 1; done
 	@echo "make fuzz: passed"
 
 test-compose: $(VENV)/dev.stamp ## Build the image, bring the compose file up on a Docker engine, classify through it

@@ -3,28 +3,18 @@
 import asyncio
 import logging
 import math
-from collections import deque
 from contextlib import aclosing
 from typing import Any, NoReturn, Protocol
 
 import grpc
 
-from convlens.server.http2.frames import (
-    DATA,
-    ConnectionFault,
-    ErrorCode,
-    frame,
-    header_frames,
-    reset,
-    window_update,
-)
-from convlens.server.http2.heads import RESPONSE_FIELDS, Metadata, RequestHead, status_fields
-from convlens.server.http2.messages import MessageError, MessageReader, framed
+from convlens.server.http2.frames import ErrorCode, reset, window_update
+from convlens.server.http2.heads import Metadata, RequestHead, status_fields
+from convlens.server.http2.held import Held
+from convlens.server.http2.messages import MessageError
 from convlens.server.http2.method import Method
-
-RECEIVE_WINDOW = 1 << 20  # bytes of a call that its client may send before more are granted
-
-_INVALID = grpc.StatusCode.INVALID_ARGUMENT
+from convlens.server.http2.requests import Requests
+from convlens.server.http2.responses import Responses, ResponseWire
 
 logger = logging.getLogger(__name__)
 
@@ -41,20 +31,22 @@ class AbortError(Exception):
         self.code = code
 
 
-class CallWire(Protocol):
-    """What a call needs of its connection."""
+class CallWire(ResponseWire, Protocol):
+    """What a call needs of its connection.
+
+    Attributes:
+        peer: the address of the client.
+        held: what all calls have the server hold.
+    """
 
     peer: str
-    max_frame: int
-    send_window: int
-
-    is_writable: bool
-
-    def send(self, frames: bytes) -> None:
-        """Send frames, after those before."""
+    held: Held
 
     def forget(self, call: "Call") -> None:
         """The call is over."""
+
+    def linger(self, task: asyncio.Task[None]) -> None:
+        """A handler was told to stop, and has not yet."""
 
 
 class Call:
@@ -66,59 +58,43 @@ class Call:
         head: its headers.
         method: that it asks for.
         max_message_bytes: of each of its messages.
-        send_window: bytes that its client takes before it grants more.
+
+    Attributes:
+        stream: its number.
+        responses: what it answers.
     """
 
     __slots__ = (
-        "_client_is_done",
         "_deadline",
-        "_has_answered",
         "_head",
+        "_held_bytes",
         "_is_over",
         "_loop",
-        "_messages",
         "_method",
-        "_output",
-        "_reader",
+        "_requests",
+        "_task",
         "_timer",
         "_trailers",
         "_trailing_metadata",
-        "_ungranted",
-        "_wants_request",
-        "_wants_room",
         "_wire",
-        "send_window",
+        "responses",
         "stream",
-        "task",
     )
 
     def __init__(
-        self,
-        wire: CallWire,
-        stream: int,
-        head: RequestHead,
-        method: Method,
-        max_message_bytes: int,
-        send_window: int,
+        self, wire: CallWire, stream: int, head: RequestHead, method: Method, max_message_bytes: int
     ) -> None:
-        self._wire = wire
         self.stream = stream
+        self.responses = Responses(wire, stream)
+        self._wire = wire
         self._head = head
         self._method = method
-        self._reader = MessageReader(max_message_bytes, head.encoding)
-        self.send_window = send_window
-        self.task: asyncio.Task[None] | None = None
-        self._messages: deque[bytes] = deque()  # that the handler has not read
-        self._ungranted = 0
-        self._client_is_done = False
-        self._output = bytearray()  # that the client does not take yet
-        self._has_answered = False
+        self._requests = Requests(max_message_bytes, head.encoding)
+        self._held_bytes = 0
         self._trailing_metadata: Metadata = ()
-        self._trailers = b""  # once the handler is done
+        self._trailers: bytes | None = None  # once the handler is done
         self._is_over = False
-        # The handler may read and write at the same time.
-        self._wants_request: asyncio.Future[None] | None = None
-        self._wants_room: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = math.inf
@@ -132,7 +108,7 @@ class Call:
             self._deadline = self._loop.time() + timeout_seconds
             self._timer = self._loop.call_at(self._deadline, self._expire)
         if self._method.streams_requests:
-            self._start(self)
+            self._task = self._loop.create_task(self._run(None))
 
     def received(self, data: bytes, size: int, *, last: bool) -> None:
         """Take what the client sends; with its padding it has the given size.
@@ -140,62 +116,34 @@ class Call:
         Raises:
             ConnectionFault: it is more than the client may send.
         """
-        if self._is_over or self._client_is_done:
-            return
-        self._ungranted += size
-        if self._ungranted > RECEIVE_WINDOW:
-            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than was granted")
-        self._client_is_done = last
         try:
-            if data:
-                self._messages.extend(self._reader.feed(data))
-            if last and not self._reader.is_between_messages:
-                raise MessageError(
-                    grpc.StatusCode.INVALID_ARGUMENT, "the last message is cut short"
-                )
-            if not self._method.streams_requests:
-                self._take_the_one(last=last)
+            self._requests.take(data, size, last=last)
+            if self._is_over:  # and only its answer has yet to be taken
+                self._requests.clear()
+            elif not self._method.streams_requests:
+                self._start_the_one(last=last)
         except MessageError as error:
             self.end_at_once(error.code, str(error))
             return
-        if self._messages or last:
-            _wake(self._wants_request)
-        self._grant()
+        if self._may_hold():
+            self._grant()
 
     def pump(self) -> None:
         """Send what the client takes by now of what there is to send."""
-        wire = self._wire
-        while self._output:
-            size = min(len(self._output), self.send_window, wire.send_window, wire.max_frame)
-            if size <= 0 or not wire.is_writable:
-                return
-            wire.send(frame(DATA, 0, self.stream, bytes(self._output[:size])))
-            del self._output[:size]
-            self.send_window -= size
-            wire.send_window -= size
-        if self._trailers:
-            self._send_trailers()
-        else:
-            _wake(self._wants_room)
+        is_all = self.responses.pump()
+        if self._may_hold() and is_all and self._trailers is not None:
+            self._finish(self._trailers)
 
     def end_at_once(self, code: grpc.StatusCode, message: str) -> None:
         """End the call without its handler, or over its head."""
         self._end(code, message)
-        if self.task is not None:
-            self.task.cancel()
+        self._stop()
 
     def cancel(self) -> None:
         """The client went away, or its call did: nothing is to be answered any more."""
         self._is_over = True
-        if self._timer is not None:
-            self._timer.cancel()
-        if self.task is not None:
-            self.task.cancel()
-
-    @property
-    def has_output(self) -> bool:
-        """Whether the client must take something before the call can go on."""
-        return bool(self._output)
+        self._stop()
+        self._leave()
 
     # What its handler asks of it: the part of `grpc.aio.ServicerContext` that is needed
 
@@ -208,7 +156,7 @@ class Call:
         return self._wire.peer
 
     def time_remaining(self) -> float | None:
-        """Seconds to the deadline, negative once it has passed; None where there is none."""
+        """Seconds to the deadline, 0 or less once it has passed; None where there is none."""
         return None if self._timer is None else self._deadline - self._loop.time()
 
     def set_trailing_metadata(self, metadata: Metadata) -> None:
@@ -230,9 +178,7 @@ class Call:
     async def write(self, response: Any) -> None:
         """Send a response; waits until the client has taken it."""
         self._put(response)
-        while self._output and not self._is_over:
-            self._wants_room = self._loop.create_future()
-            await self._wants_room
+        await self.responses.taken()
 
     def __aiter__(self) -> "Call":
         """The requests of a stream, as they come in."""
@@ -240,32 +186,34 @@ class Call:
 
     async def __anext__(self) -> Any:
         """The next request."""
-        while not self._messages:
-            if self._client_is_done:
-                raise StopAsyncIteration
-            self._wants_request = self._loop.create_future()
-            await self._wants_request
-        message = self._messages.popleft()
-        self._grant()
+        if not await self._requests.wait():
+            raise StopAsyncIteration
+        try:
+            message = self._requests.pop()
+        except MessageError as error:
+            self.end_at_once(error.code, str(error))  # the handler may read in another task
+            raise AbortError(error.code) from error
+        if self._may_hold():
+            self._grant()
         return self._method.read(message)
 
     # How it goes
 
-    def _take_the_one(self, *, last: bool) -> None:
+    def _start_the_one(self, *, last: bool) -> None:
         """Answer the request of a call that has one, once it is all there."""
-        if len(self._messages) > 1 or (last and not self._messages):
+        requests = len(self._requests)
+        if requests > 1 or (last and not requests):
             raise MessageError(
                 grpc.StatusCode.UNIMPLEMENTED, "this method is asked with exactly one message"
             )
         if last:
-            self._start(self._method.read(self._messages.popleft()))
+            self._task = self._loop.create_task(self._run(self._requests.pop()))
 
-    def _start(self, request: Any) -> None:
-        self.task = self._loop.create_task(self._run(request))
-
-    async def _run(self, request: Any) -> None:
+    async def _run(self, message: bytes | None) -> None:
+        """Run the handler, with the one request or else with all that come."""
         method = self._method
         try:
+            request = self if message is None else method.read(message)
             if method.generates:
                 async with aclosing(method.behavior(request, self)) as responses:
                     async for response in responses:
@@ -285,52 +233,70 @@ class Call:
             self._end(grpc.StatusCode.UNKNOWN, "internal error")
 
     def _put(self, response: Any) -> None:
-        if self._is_over:
-            return
-        if not self._has_answered:
-            self._has_answered = True
-            self._wire.send(header_frames(self.stream, RESPONSE_FIELDS, self._wire.max_frame))
-        self._output += framed(self._method.write(response))
-        self.pump()
+        if not self._is_over:
+            self.responses.put(self._method.write(response))
+            self.pump()
 
     def _end(self, code: grpc.StatusCode, message: str = "") -> None:
         """Let the trailers follow what has been written, which an error makes worthless."""
         if self._is_over:
             return
-        self._is_over = True
         self._trailers = status_fields(code.value[0], message, self._trailing_metadata)
+        self._is_over = True
         if code is not grpc.StatusCode.OK:
-            self._output.clear()
+            self.responses.clear()
         self.pump()
 
     def _expire(self) -> None:
-        if self._is_over:  # answered in time, which the client does not read
-            self._wire.send(reset(self.stream, ErrorCode.CANCEL))
-            self._wire.forget(self)
+        self._deadline = min(self._deadline, self._loop.time())  # timers may be a little early
+        if self._is_over:
+            self._give_up()
         else:
             self.end_at_once(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")
 
-    def _send_trailers(self) -> None:
-        block = self._trailers if self._has_answered else RESPONSE_FIELDS + self._trailers
-        frames = header_frames(self.stream, block, self._wire.max_frame, end_stream=True)
-        if not self._client_is_done:
-            frames += reset(self.stream, ErrorCode.NO_ERROR)
-        self._wire.send(frames)
+    def _give_up(self) -> None:
+        """Reset a call that was answered, where the client does not take the answer."""
+        self._wire.send(reset(self.stream, ErrorCode.CANCEL))
+        self._leave()
+
+    def _finish(self, trailers: bytes) -> None:
+        self.responses.end(trailers)
+        if not self._requests.is_complete:
+            self._wire.send(reset(self.stream, ErrorCode.NO_ERROR))
+        self._leave()
+
+    def _stop(self) -> None:
+        """Stop the handler, which may take its time."""
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            self._wire.linger(self._task)
+
+    def _leave(self) -> None:
+        """Hold nothing any more."""
         if self._timer is not None:
             self._timer.cancel()
+        self._requests.close()
+        self.responses.clear()
+        self._may_hold()
         self._wire.forget(self)
+
+    def _may_hold(self) -> bool:
+        """Note what the call has the server hold; too much of it ends the call."""
+        held_bytes = self._requests.held_bytes + self.responses.held_bytes
+        change_bytes = held_bytes - self._held_bytes
+        self._held_bytes = held_bytes
+        if not change_bytes or self._wire.held.change(change_bytes):
+            return True
+        if self._is_over:
+            self._give_up()
+        else:
+            self.end_at_once(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, "the server holds too many messages as it is"
+            )
+        return False
 
     def _grant(self) -> None:
         """Let the client send more, unless the handler has yet to read what it sent."""
-        if (
-            self._ungranted >= RECEIVE_WINDOW // 2
-            and not self._messages
-            and not self._client_is_done
-        ):
-            self._wire.send(window_update(self.stream, self._ungranted))
-            self._ungranted = 0
-
-
-def _wake(waiter: asyncio.Future[None] | None) -> None:
-    if waiter is not None and not waiter.done():
-        waiter.set_result(None)
+        granted = self._requests.grant()
+        if granted and not self._is_over:
+            self._wire.send(window_update(self.stream, granted))

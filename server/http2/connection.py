@@ -7,22 +7,21 @@ from dataclasses import dataclass
 import grpc
 
 from convlens.server.http2 import frames as h2
-from convlens.server.http2.call import RECEIVE_WINDOW, Call
-from convlens.server.http2.frames import ConnectionFault, ErrorCode, Setting
-from convlens.server.http2.heads import (
-    RESPONSE_FIELDS,
-    HeadReader,
-    RequestHead,
-    http_refusal,
-    status_fields,
-)
+from convlens.server.http2.blocks import Block, BlockReader
+from convlens.server.http2.call import Call
+from convlens.server.http2.frames import ConnectionFault, ErrorCode, Setting, sized
+from convlens.server.http2.heads import HeadReader, RequestHead, refusal
+from convlens.server.http2.held import Held
 from convlens.server.http2.method import FindMethod
+from convlens.server.http2.requests import RECEIVE_WINDOW
 from convlens.server.http2.wire import Wire
 
 MOST_CALLS = 1024  # of one connection at a time
 CONNECTION_WINDOW = 16 << 20  # bytes that a client may send before more are granted
 HEADERS_TIMES = 4  # the limit of the metadata: a longer block is not even read
-MORE_FRAMES = 8  # than a block of headers needs
+MOST_IDLE_FRAMES = 10_000  # between two checks: they ask for nothing, and cost as much as others
+
+_OF_THE_CONNECTION = (h2.SETTINGS, h2.PING, h2.GOAWAY)
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +33,13 @@ class Limits:
     Attributes:
         max_message_bytes: of each message.
         max_metadata_bytes: of its headers.
+        held_bytes: of all messages of all calls that have come in and nobody has read, or that no
+            client takes; two of the largest are taken in any case.
     """
 
     max_message_bytes: int
     max_metadata_bytes: int
+    held_bytes: int = 256 << 20
 
 
 class Connection(Wire):
@@ -46,31 +48,42 @@ class Connection(Wire):
     Args:
         find: a method by its path.
         limits: of each call.
+        held: what all calls have the server hold.
+        connections: those that are open; this one is among them for as long as it is.
 
     Attributes:
         gone: is done once the connection is closed.
     """
 
-    def __init__(self, find: FindMethod, limits: Limits) -> None:
+    def __init__(
+        self, find: FindMethod, limits: Limits, held: Held, connections: set["Connection"]
+    ) -> None:
         super().__init__()
+        self._connections = connections
         self.gone: asyncio.Future[None] = self._loop.create_future()
+        self.held = held
+        self.send_window = h2.DEFAULT_WINDOW
+        self.stream_window = h2.DEFAULT_WINDOW
+        self.max_frame = h2.SMALLEST_MAX_FRAME
         self._find = find
         self._limits = limits
+        self._blocks = BlockReader(HEADERS_TIMES * limits.max_metadata_bytes)
         self._heads = HeadReader(limits.max_metadata_bytes)
         self._calls: dict[int, Call] = {}
-        self._cancelled_calls = 0  # whose handlers are still at work
-        self._newest_stream = 0
-        self._block: _Block | None = None
+        self._lingering: set[asyncio.Task[None]] = set()  # handlers of calls that are over
+        self._newest_stream = 0  # that the client has begun
+        self._last_stream = 0  # that is answered
         self._receive_window = CONNECTION_WINDOW
-        self.send_window = h2.DEFAULT_WINDOW
-        self._stream_window = h2.DEFAULT_WINDOW
-        self.max_frame = h2.SMALLEST_MAX_FRAME
+        self._idle_frames = 0
+        self._is_greeted = False
+        self._goes_on = False  # soon
         self._is_leaving = False
 
     # Of its client as a whole
 
     def greet(self) -> None:
         """Tell the client what it may send."""
+        self._connections.add(self)
         values = {
             Setting.MAX_CONCURRENT_STREAMS: MOST_CALLS,
             Setting.INITIAL_WINDOW_SIZE: RECEIVE_WINDOW,
@@ -81,20 +94,27 @@ class Connection(Wire):
 
     def go_on(self) -> None:
         """Let the calls go on that wait for the client to take something."""
-        for call in [call for call in self._calls.values() if call.has_output]:
+        self._goes_on = False
+        for call in [call for call in self._calls.values() if call.responses.held_bytes]:
             call.pump()
 
     def lost(self) -> None:
         """Nobody waits for the calls any more."""
-        for call in list(self._calls.values()):
-            self._cancel(call)
+        self._cancel_calls()
+        self._connections.discard(self)
         self.gone.set_result(None)
+
+    def check(self, silent_seconds: float, patience_seconds: float) -> None:
+        """Look after the client, now and then; see `Wire.check`."""
+        self._idle_frames = 0
+        super().check(silent_seconds, patience_seconds)
 
     def fail(self, fault: ConnectionFault) -> None:
         """Say what the client did wrong, and close."""
         logger.debug("%s broke the protocol: %s", self.peer, fault)
-        self.send(h2.go_away(self._newest_stream, fault.code, str(fault)))
+        self.send(h2.go_away(self._last_stream, fault.code, str(fault)))
         self.close()
+        self._cancel_calls()
 
     # What calls ask of it
 
@@ -104,6 +124,11 @@ class Connection(Wire):
         if self._is_leaving and not self._calls:
             self.close()
 
+    def linger(self, task: asyncio.Task[None]) -> None:
+        """A handler was told to stop; until it has, it counts as a call."""
+        self._lingering.add(task)
+        task.add_done_callback(self._lingering.discard)
+
     # What the server asks of it
 
     def leave(self) -> None:
@@ -111,7 +136,7 @@ class Connection(Wire):
         if self._is_leaving:
             return
         self._is_leaving = True
-        self.send(h2.go_away(self._newest_stream, ErrorCode.NO_ERROR))
+        self.send(h2.go_away(self._last_stream, ErrorCode.NO_ERROR))
         if not self._calls:
             self.close()
 
@@ -124,27 +149,29 @@ class Connection(Wire):
 
     def take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         """Do what a frame asks for; see `Wire.take`."""
-        if self._block is not None and (kind, stream) != (h2.CONTINUATION, self._block.stream):
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "headers are not continued")
+        self._blocks.check(kind, stream)
+        if not self._is_greeted and kind != h2.SETTINGS:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS come first")
         if kind == h2.DATA:
             self._data(flags, stream, payload)
         elif kind == h2.HEADERS:
-            self._headers(flags, stream, payload)
+            self._head(self._blocks.begin(flags, stream, payload))
         elif kind == h2.CONTINUATION:
-            self._continuation(flags, payload)
+            self._head(self._blocks.go_on(flags, payload))
         elif kind == h2.WINDOW_UPDATE:
             self._window_update(stream, payload)
         elif kind == h2.RST_STREAM:
             self._reset(stream, payload)
+        elif kind in _OF_THE_CONNECTION and stream != 0:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "that is not said of a stream")
         elif kind == h2.SETTINGS:
-            self._settings(flags, stream, payload)
+            self._settings(flags, payload)
         elif kind == h2.PING:
-            self._ping(flags, stream, payload)
-        elif kind == h2.GOAWAY:
-            pass  # the client opens no more calls, and closes when it has its answers
+            self._ping(flags, payload)
         elif kind == h2.PUSH_PROMISE:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a client pushes nothing")
-        # PRIORITY, and what we do not know, is to be passed over.
+        else:  # PRIORITY, GOAWAY, and what we do not know, are to be passed over
+            self._idle()
 
     def _data(self, flags: int, stream: int, payload: bytes) -> None:
         size = len(payload)
@@ -156,103 +183,87 @@ class Connection(Wire):
             self._receive_window = CONNECTION_WINDOW
         if flags & h2.PADDED:
             payload = h2.without_padding(payload)
-        call = self._calls.get(stream)
-        if call is not None:
-            call.received(payload, size, last=bool(flags & h2.END_STREAM))
-        elif stream > self._newest_stream or stream == 0:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "DATA without headers")
-
-    def _headers(self, flags: int, stream: int, payload: bytes) -> None:
-        if stream % 2 == 0:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"a client's call on stream {stream}")
-        if flags & h2.PADDED:
-            payload = h2.without_padding(payload)
-        if flags & h2.HAS_PRIORITY:
-            payload = payload[5:]
         last = bool(flags & h2.END_STREAM)
-        if flags & h2.END_HEADERS:
-            self._head(stream, payload, last=last)
-        else:
-            self._block = _Block(stream, last, payload)
+        if not payload and not last:
+            self._idle()
+        call = self._call(stream)
+        if call is not None:
+            call.received(payload, size, last=last)
 
-    def _continuation(self, flags: int, payload: bytes) -> None:
-        block = self._block
-        if block is None:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a continuation of nothing")
-        block.payload += payload
-        block.frames += 1
-        most_bytes = HEADERS_TIMES * self._limits.max_metadata_bytes
-        if (
-            len(block.payload) > most_bytes
-            or block.frames > most_bytes // h2.SMALLEST_MAX_FRAME + 8
-        ):
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "headers without an end")
-        if flags & h2.END_HEADERS:
-            self._block = None
-            self._head(block.stream, block.payload, last=block.last)
-
-    def _head(self, stream: int, block: bytes, *, last: bool) -> None:
-        head = self._heads.read(block)
-        call = self._calls.get(stream)
+    def _head(self, block: Block | None) -> None:
+        if block is None:  # its end has not come
+            return
+        head = self._heads.read(block.payload)
+        call = self._calls.get(block.stream)
         if call is not None:  # a client's trailers, which say nothing
+            if not block.last:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "trailers that are not the end")
             call.received(b"", 0, last=True)
-        elif stream > self._newest_stream and not self._is_leaving:
-            self._newest_stream = stream
-            self._open(stream, head, last=last)
+        elif block.stream > self._newest_stream:
+            self._newest_stream = block.stream
+            if not self._is_leaving:
+                self._last_stream = block.stream
+                self._open(block.stream, head, last=block.last)
 
     def _open(self, stream: int, head: RequestHead, *, last: bool) -> None:
-        if len(self._calls) + self._cancelled_calls >= MOST_CALLS:
+        if len(self._calls) + len(self._lingering) >= MOST_CALLS:
             self.send(h2.reset(stream, ErrorCode.REFUSED_STREAM))
             return
-        if head.http_status != 200:
-            self.send(h2.header_frames(stream, http_refusal(head), self.max_frame, end_stream=True))
-            return
         method = self._find(head.path)
-        if method is None or head.excess_bytes:
-            self.send(_refusal(stream, head, self._limits, self.max_frame, is_done=last))
+        if method is None or head.http_status != 200 or head.excess_bytes:
+            block = refusal(head, self._limits.max_metadata_bytes)
+            self.send(h2.header_frames(stream, block, self.max_frame, end_stream=True))
+            if not last:
+                self.send(h2.reset(stream, ErrorCode.NO_ERROR))
             return
-        call = Call(self, stream, head, method, self._limits.max_message_bytes, self._stream_window)
+        call = Call(self, stream, head, method, self._limits.max_message_bytes)
         self._calls[stream] = call
         call.begin()
         if last:
             call.received(b"", 0, last=True)
 
+    def _call(self, stream: int) -> Call | None:
+        """The call on a stream; None once it is over."""
+        if stream > self._newest_stream or stream == 0:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"there was no call on {stream}")
+        return self._calls.get(stream)
+
     def _window_update(self, stream: int, payload: bytes) -> None:
-        increment = int.from_bytes(_sized(payload, 4)) & h2.LARGEST_WINDOW
-        call = self._calls.get(stream)
+        increment = int.from_bytes(sized(payload, 4)) & h2.LARGEST_WINDOW
         if increment == 0:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a window that grows by nothing")
         if stream == 0:
-            self.send_window += increment
-            if self.send_window > h2.LARGEST_WINDOW:
-                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "too large a window")
-            self.go_on()
-        elif call is not None:
-            call.send_window += increment
-            if call.send_window > h2.LARGEST_WINDOW:
-                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "too large a window")
+            was_closed = self.send_window <= 0
+            self.send_window = window = self.send_window + increment
+            if was_closed:
+                self._go_on_soon()
+        elif (call := self._call(stream)) is not None:
+            call.responses.granted += increment
+            window = self.stream_window + call.responses.granted
             call.pump()
+        else:
+            return
+        if window > h2.LARGEST_WINDOW:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "too large a window")
 
     def _reset(self, stream: int, payload: bytes) -> None:
-        _sized(payload, 4)
-        if stream > self._newest_stream:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the reset of a call that is not there")
-        call = self._calls.get(stream)
+        sized(payload, 4)
+        call = self._call(stream)
         if call is not None:
-            self._cancel(call)
+            call.cancel()
 
-    def _settings(self, flags: int, stream: int, payload: bytes) -> None:
-        if stream != 0:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS of a stream")
+    def _settings(self, flags: int, payload: bytes) -> None:
+        self._is_greeted = True
         if flags & h2.ACK:
+            sized(payload, 0)
             return
+        self._idle()
         for number, value in h2.read_settings(payload):
             if number == Setting.INITIAL_WINDOW_SIZE:
                 if value > h2.LARGEST_WINDOW:
                     raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "too large a window")
-                for call in self._calls.values():
-                    call.send_window += value - self._stream_window
-                self._stream_window = value
+                self.stream_window = value
+                self._go_on_soon()
             elif number == Setting.MAX_FRAME_SIZE:
                 if not h2.SMALLEST_MAX_FRAME <= value <= h2.LARGEST_MAX_FRAME:
                     raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"frames of {value} bytes")
@@ -260,56 +271,25 @@ class Connection(Wire):
             elif number == Setting.ENABLE_PUSH and value > 1:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"ENABLE_PUSH is {value}")
         self.send(h2.frame(h2.SETTINGS, h2.ACK, 0, b""))
-        self.go_on()
 
-    def _ping(self, flags: int, stream: int, payload: bytes) -> None:
-        if stream != 0:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PING of a stream")
+    def _ping(self, flags: int, payload: bytes) -> None:
+        sized(payload, 8)
+        self._idle()
         if not flags & h2.ACK:
-            self.send(h2.frame(h2.PING, h2.ACK, 0, _sized(payload, 8)))
-        else:
-            _sized(payload, 8)
+            self.send(h2.frame(h2.PING, h2.ACK, 0, payload))
 
-    # Ends
+    def _idle(self) -> None:
+        """Count a frame that asks for nothing, of which there may be only so many at a time."""
+        self._idle_frames += 1
+        if self._idle_frames > MOST_IDLE_FRAMES:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many frames for nothing")
 
-    def _cancel(self, call: Call) -> None:
-        """Stop a call that nobody waits for; until its handler has stopped it counts as one."""
-        call.cancel()
-        if call.task is not None and not call.task.done():
-            self._cancelled_calls += 1
-            call.task.add_done_callback(self._has_stopped)
-        self.forget(call)
+    def _go_on_soon(self) -> None:
+        """Let calls go on, once for all frames that came together: there may be many of both."""
+        if not self._goes_on:
+            self._goes_on = True
+            self._loop.call_soon(self.go_on)
 
-    def _has_stopped(self, _: asyncio.Task[None]) -> None:
-        self._cancelled_calls -= 1
-
-
-@dataclass
-class _Block:
-    """Headers whose end has not come."""
-
-    stream: int
-    last: bool
-    payload: bytes
-    frames: int = 1
-
-
-def _sized(payload: bytes, length: int) -> bytes:
-    if len(payload) != length:
-        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"a payload of {len(payload)} bytes")
-    return payload
-
-
-def _refusal(
-    stream: int, head: RequestHead, limits: Limits, max_frame: int, *, is_done: bool
-) -> bytes:
-    """What answers a call without a method, or with too much metadata."""
-    if head.excess_bytes:
-        code = grpc.StatusCode.RESOURCE_EXHAUSTED
-        most = limits.max_metadata_bytes
-        reason = f"metadata may have {most} bytes, here it has {most + head.excess_bytes}"
-    else:
-        code, reason = grpc.StatusCode.UNIMPLEMENTED, f"there is no method {head.path}"
-    block = RESPONSE_FIELDS + status_fields(code.value[0], reason, ())
-    frames = h2.header_frames(stream, block, max_frame, end_stream=True)
-    return frames if is_done else frames + h2.reset(stream, ErrorCode.NO_ERROR)
+    def _cancel_calls(self) -> None:
+        for call in list(self._calls.values()):
+            call.cancel()

@@ -9,6 +9,7 @@ SMALLEST_MAX_FRAME = 16_384  # the length of a payload that everybody takes
 LARGEST_MAX_FRAME = 2**24 - 1
 DEFAULT_WINDOW = 65_535
 LARGEST_WINDOW = 2**31 - 1
+_MOST_REASON_BYTES = 256  # it may quote what the client sent
 
 # The length of the payload in two parts, type, flags, stream.
 HEAD = struct.Struct(">HBBBL")
@@ -97,7 +98,8 @@ def reset(stream: int, code: ErrorCode) -> bytes:
 
 def go_away(last_stream: int, code: ErrorCode, reason: str = "") -> bytes:
     """Say that streams after this one are not answered."""
-    return frame(GOAWAY, 0, 0, last_stream.to_bytes(4) + code.to_bytes(4) + reason.encode())
+    said = reason.encode()[:_MOST_REASON_BYTES]
+    return frame(GOAWAY, 0, 0, last_stream.to_bytes(4) + code.to_bytes(4) + said)
 
 
 def header_frames(stream: int, block: bytes, max_frame: int, *, end_stream: bool = False) -> bytes:
@@ -122,3 +124,14 @@ def without_padding(payload: bytes) -> bytes:
     if not payload or payload[0] >= len(payload):
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "more padding than payload")
     return payload[1 : len(payload) - payload[0]]
+
+
+def sized(payload: bytes, length: int) -> bytes:
+    """A payload that has the length that its frame is to have.
+
+    Raises:
+        ConnectionFault: it has not.
+    """
+    if len(payload) != length:
+        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"a payload of {len(payload)} bytes")
+    return payload

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote
 
+import grpc
 from hpack import Decoder, HPACKError
 from hpack.table import HeaderTable
 
 from convlens.server.http2.frames import ConnectionFault, ErrorCode
 
 KNOWN_BLOCKS = 64  # of headers that a connection remembers
-LARGEST_KNOWN_BLOCK = 2048
+LARGEST_KNOWN_HEAD = 4096  # bytes, unpacked
 DECODED_TIMES = 8  # as much as the limit is read, so that its excess can be answered with a reason
 BYTES_A_FIELD = 32  # that RFC 9113 adds to those of its name and its value
 
@@ -22,6 +23,9 @@ _TIMEOUT_DIGITS = 8
 # Of gRPC, rather than of the caller.
 _OWN = frozenset(("te", "content-type", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"))
 _UNESCAPED = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
+_MOST_CHARACTERS = 1024  # of a message: clients take few bytes of trailers
+_MOST_PATH_CHARACTERS = 100  # that are quoted
+_RESIZES = frozenset(bytes((byte,)) for byte in range(0x20, 0x40))  # begin a change of the table
 _INDEXED_STATUS_200 = b"\x88"  # of HPACK's static table
 
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -76,16 +80,16 @@ class HeadReader:
         head = self._known.get(block)
         if head is not None:
             return head
-        before = (self._table.additions, self._table.maxsize)
+        additions = self._table.additions
         try:
             fields = list(self._decoder.decode(block, raw=True))
         except HPACKError as error:
             raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, str(error)) from error
         size = sum(len(name) + len(value) + BYTES_A_FIELD for name, value in fields)
         head = _head(fields, max(0, size - self._max_bytes))
-        if (self._table.additions, self._table.maxsize) != before:
+        if self._table.additions != additions or block[:1] in _RESIZES:
             self._known.clear()
-        elif len(block) <= LARGEST_KNOWN_BLOCK:
+        elif size <= LARGEST_KNOWN_HEAD:
             if len(self._known) == KNOWN_BLOCKS:
                 self._known.clear()
             self._known[block] = head
@@ -93,7 +97,7 @@ class HeadReader:
 
 
 class _CountingTable(HeaderTable):
-    """HPACK's table, which tells whether it has changed."""
+    """HPACK's table, which tells what has been added to it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,9 +118,10 @@ def _head(raw: Iterable[tuple[bytes, bytes]], excess_bytes: int) -> RequestHead:
         if any(name != name.lower() for name, _ in fields):
             raise ValueError("the names of headers are in lower case")
         metadata = tuple(
-            (name, _binary(value) if name.endswith("-bin") else value)
+            item
             for name, value in fields
             if not name.startswith(":") and name not in _OWN
+            for item in _metadata(name, value)
         )
         timeout_seconds = _seconds(own.get("grpc-timeout"))
     except ValueError as error:
@@ -139,6 +144,13 @@ def _seconds(timeout: str | None) -> float:
     return int(digits) * _UNIT_SECONDS[unit]
 
 
+def _metadata(name: str, value: str) -> list[tuple[str, str | bytes]]:
+    """Bytes where the name says so, of which several values may be joined by commas."""
+    if not name.endswith("-bin"):
+        return [(name, value)]
+    return [(name, _binary(part.strip(" "))) for part in value.split(",")]
+
+
 def _binary(value: str) -> bytes:
     """Base64, with padding or without."""
     try:
@@ -157,7 +169,7 @@ def status_fields(code: int, message: str, trailers: Metadata) -> bytes:
     """
     fields = _field("grpc-status", str(code))
     if message:
-        fields += _field("grpc-message", _escaped(message))
+        fields += _field("grpc-message", _escaped(message.strip(" ")))
     for name, value in trailers:
         if isinstance(value, bytes):
             value = base64.b64encode(value).decode("ascii").rstrip("=")
@@ -165,13 +177,23 @@ def status_fields(code: int, message: str, trailers: Metadata) -> bytes:
     return fields
 
 
-def http_refusal(head: RequestHead) -> bytes:
-    """The headers that answer what is no call of gRPC."""
-    return _field(":status", str(head.http_status)) + _field("grpc-message", _escaped(head.error))
+def refusal(head: RequestHead, max_metadata_bytes: int) -> bytes:
+    """The headers that answer no call of gRPC, one without a method, or with too much metadata."""
+    if head.http_status != 200:
+        message = _field("grpc-message", _escaped(head.error))
+        return _field(":status", str(head.http_status)) + message
+    if head.excess_bytes:
+        code = grpc.StatusCode.RESOURCE_EXHAUSTED
+        size = max_metadata_bytes + head.excess_bytes
+        reason = f"metadata may have {max_metadata_bytes} bytes, here it has {size}"
+    else:
+        code = grpc.StatusCode.UNIMPLEMENTED
+        reason = f"there is no method {head.path[:_MOST_PATH_CHARACTERS]}"
+    return RESPONSE_FIELDS + status_fields(code.value[0], reason, ())
 
 
 def _escaped(text: str) -> str:
-    return quote(text, safe=_UNESCAPED)
+    return quote(text[:_MOST_CHARACTERS], safe=_UNESCAPED, errors="replace")
 
 
 def _field(name: str, value: str) -> bytes:

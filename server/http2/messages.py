@@ -29,61 +29,54 @@ class MessageReader:
         encoding: of the messages that are compressed.
     """
 
-    __slots__ = ("_encoding", "_have", "_max_bytes", "_need", "_parts")
+    __slots__ = ("_encoding", "_max_bytes", "_need", "_partial")
 
     def __init__(self, max_bytes: int, encoding: str) -> None:
         self._max_bytes = max_bytes
         self._encoding = encoding
-        self._parts: list[bytes] = []
-        self._have = 0
+        self._partial = bytearray()  # rather than a list: a piece may be of one byte
         self._need = PREFIX_BYTES
 
     @property
-    def is_between_messages(self) -> bool:
-        """Whether nothing of a next message has come."""
-        return self._have == 0
+    def held_bytes(self) -> int:
+        """Of the message that is not all there."""
+        return len(self._partial)
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """Take the next piece; returns the messages that it completes.
+    def feed(self, data: bytes) -> list[tuple[bool, bytes]]:
+        """Take the next piece; returns the messages that it completes, and which are compressed.
 
         Raises:
             MessageError: one is too long, or compressed in a way that cannot be read.
         """
-        self._parts.append(data)
-        self._have += len(data)
-        if self._have < self._need:
-            return []
-        buffer = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        partial = self._partial
+        if partial:
+            partial += data
+            if len(partial) < self._need:
+                return []
+            data = bytes(partial)
+            partial.clear()
         messages = []
-        at = 0
+        at, end = 0, len(data)
         while True:
             self._need = PREFIX_BYTES
-            if len(buffer) - at < PREFIX_BYTES:
+            if end - at < PREFIX_BYTES:
                 break
-            length = int.from_bytes(buffer[at + 1 : at + PREFIX_BYTES])
-            if length > self._max_bytes:
-                raise self._too_long(length)
-            self._need += length
-            if len(buffer) - at < self._need:
+            self._need += self._length(data, at)
+            if end - at < self._need:
                 break
-            messages.append(self._message(buffer[at], buffer[at + PREFIX_BYTES : at + self._need]))
+            messages.append((data[at] != 0, data[at + PREFIX_BYTES : at + self._need]))
             at += self._need
-        rest = buffer[at:]
-        self._parts, self._have = [rest] if rest else [], len(rest)
+        partial += data[at:]
         return messages
 
-    def _message(self, flag: int, data: bytes) -> bytes:
-        if flag == 0:
-            return data
-        decompress = _DECOMPRESSORS.get(self._encoding)
-        if flag != 1 or decompress is None:
-            raise MessageError(
-                grpc.StatusCode.UNIMPLEMENTED,
-                f"a message in the encoding {self._encoding!r} with the flag {flag}: "
-                f"there are {', '.join(_DECOMPRESSORS)}",
-            )
+    def decompressed(self, data: bytes) -> bytes:
+        """A message whose flag says that it is compressed.
+
+        Raises:
+            MessageError: it is not, or too long.
+        """
         try:
-            message = decompress(data, self._max_bytes + 1)
+            message = _DECOMPRESSORS[self._encoding](data, self._max_bytes + 1)
         except zlib.error as error:
             raise MessageError(
                 grpc.StatusCode.INVALID_ARGUMENT, f"the message is not {self._encoding}: {error}"
@@ -91,6 +84,24 @@ class MessageReader:
         if len(message) > self._max_bytes:
             raise self._too_long(len(message))
         return message
+
+    def clear(self) -> None:
+        """Forget the message that is not all there."""
+        self._partial.clear()
+
+    def _length(self, data: bytes, at: int) -> int:
+        """Of the message whose prefix is at a place."""
+        flag = data[at]
+        if flag > 1 or (flag and self._encoding not in _DECOMPRESSORS):
+            raise MessageError(
+                grpc.StatusCode.UNIMPLEMENTED,
+                f"a message in the encoding {self._encoding!r} with the flag {flag}: "
+                f"there are {', '.join(_DECOMPRESSORS)}",
+            )
+        length = int.from_bytes(data[at + 1 : at + PREFIX_BYTES])
+        if length > self._max_bytes:
+            raise self._too_long(length)
+        return length
 
     def _too_long(self, length: int) -> MessageError:
         return MessageError(

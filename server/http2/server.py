@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from convlens.server.http2.connection import Connection, Limits
+from convlens.server.http2.held import Held
 from convlens.server.http2.method import FindMethod
 
 BACKLOG = 1024
@@ -35,6 +36,7 @@ class GrpcServer:
     def __init__(self, find: FindMethod, limits: Limits) -> None:
         self._find = find
         self._limits = limits
+        self._held = Held(max(limits.held_bytes, 2 * limits.max_message_bytes))
         self._connections: set[Connection] = set()
         self._sockets: list[socket.socket] = []
         self._tls: TlsContext | None = None
@@ -61,8 +63,10 @@ class GrpcServer:
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new calls, and give those in flight so long; then cancel them."""
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         for listener in self._sockets:
             listener.close()
         for connection in list(self._connections):
@@ -73,6 +77,7 @@ class GrpcServer:
         await self._until_gone(FLUSH_SECONDS)
         for connection in list(self._connections):
             connection.abort()
+        await self._until_gone(FLUSH_SECONDS)
 
     async def _until_gone(self, seconds: float) -> None:
         """Wait for all connections to close, at most so long."""
@@ -82,19 +87,23 @@ class GrpcServer:
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
+        is_failing = False
         while True:
             try:
                 connection, _ = await loop.sock_accept(listener)
             except OSError as error:  # most likely there are too many open files
-                logger.warning("a connection could not be accepted: %s", error)
+                if not is_failing:
+                    logger.warning("connections cannot be accepted: %s", error)
+                is_failing = True
                 await asyncio.sleep(NO_FILES_SECONDS)
                 continue
+            is_failing = False
             self._spawn(self._welcome(connection))
 
     async def _welcome(self, accepted: socket.socket) -> None:
         """Make a connection of a socket; its TLS handshake is its own affair."""
         tls = self._tls() if self._tls is not None else None
-        connection = Connection(self._find, self._limits)
+        connection = Connection(self._find, self._limits, self._held, self._connections)
         with contextlib.suppress(OSError):  # whoever it was has gone, or speaks no TLS
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await asyncio.get_running_loop().connect_accepted_socket(
@@ -103,8 +112,6 @@ class GrpcServer:
                 ssl=tls,
                 ssl_handshake_timeout=HANDSHAKE_SECONDS if tls else None,
             )
-            self._connections.add(connection)
-            connection.gone.add_done_callback(lambda _: self._connections.discard(connection))
 
     async def _look_after(self) -> None:
         while True:

@@ -29,6 +29,8 @@ class Wire(asyncio.Protocol):
         self._has_preface = False
         self._input = b""  # of a frame that is not all there
         self._output: list[bytes] = []
+        self._output_bytes = 0
+        self._is_closing = False
         self._heard_at = self._loop.time()
         self._pinged_at: float | None = None
 
@@ -54,20 +56,27 @@ class Wire(asyncio.Protocol):
 
     def send(self, frames: bytes) -> None:
         """Send frames; those of one turn of the event loop go out together."""
+        if self._is_closing:
+            return
         if not self._output:
             self._loop.call_soon(self._flush)
         self._output.append(frames)
+        self._output_bytes += len(frames)
+        if self._output_bytes > UNREAD_BYTES:
+            self._flush()
 
     def close(self) -> None:
         """Close once all that was sent has gone out."""
         if self._transport is not None:
             self._flush()
+            self._is_closing = True
             self._transport.close()
 
     def abort(self) -> None:
         """Close at once."""
         if self._transport is not None:
             self._flush()
+            self._is_closing = True
             self._transport.abort()
 
     def check(self, silent_seconds: float, patience_seconds: float) -> None:
@@ -99,28 +108,26 @@ class Wire(asyncio.Protocol):
         """Take frames as they come, whole or in pieces."""
         self._heard_at = self._loop.time()
         self._pinged_at = None
-        if self._input:
-            data = self._input + data
-        try:
-            self._input = data[self._cut(data) :]
-        except ConnectionFault as fault:
-            self.fail(fault)
+        self._input = self._input + data if self._input else data
+        self._take_frames()
 
     def pause_writing(self) -> None:
         """The client does not read: it is not read from either, lest replies to it pile up."""
         self.is_writable = False
-        if self._transport is not None:
+        if self._transport is not None and not self._is_closing:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """The client reads again."""
         self.is_writable = True
-        if self._transport is not None:
+        if self._transport is not None and not self._is_closing:
             self._transport.resume_reading()
-        self.go_on()
+            self.go_on()
+            self._take_frames()
 
     def connection_lost(self, _: Exception | None) -> None:
         """Nobody is there any more."""
+        self._is_closing = True
         self._transport = None
         self._output.clear()
         self.lost()
@@ -129,8 +136,16 @@ class Wire(asyncio.Protocol):
     def fail(self, fault: ConnectionFault) -> None:
         """The client broke the protocol: say so, and close."""
 
+    def _take_frames(self) -> None:
+        if self._is_closing:
+            return
+        try:
+            self._input = self._input[self._cut(self._input) :]
+        except ConnectionFault as fault:
+            self.fail(fault)
+
     def _cut(self, data: bytes) -> int:
-        """Take all frames that are whole; returns where the rest begins."""
+        """Take all frames that are whole, while the answers are read; returns where the rest is."""
         at = 0
         if not self._has_preface:
             if not h2.PREFACE.startswith(data[: len(h2.PREFACE)]):
@@ -140,7 +155,7 @@ class Wire(asyncio.Protocol):
             self._has_preface = True
             at = len(h2.PREFACE)
         end = len(data)
-        while end - at >= h2.HEAD_BYTES and self._transport is not None:
+        while end - at >= h2.HEAD_BYTES and self.is_writable and not self._is_closing:
             high, low, kind, flags, stream = h2.HEAD.unpack_from(data, at)
             length = high << 8 | low
             if length > h2.SMALLEST_MAX_FRAME:
@@ -156,6 +171,7 @@ class Wire(asyncio.Protocol):
         if self._output and self._transport is not None:
             self._transport.write(b"".join(self._output))
         self._output.clear()
+        self._output_bytes = 0
 
 
 def _address(address: object) -> str:
