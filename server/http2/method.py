@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -29,3 +31,15 @@ class Method:
 
 
 FindMethod = Callable[[str], Method | None]  # of a path, "/package.Service/Method"
+
+
+class AbortError(Exception):
+    """A handler has ended its call; see `Call.abort`.
+
+    Args:
+        code: that the caller gets.
+    """
+
+    def __init__(self, code: grpc.StatusCode) -> None:
+        super().__init__(code.name)
+        self.code = code
