@@ -14,7 +14,7 @@ class Method:
     Attributes:
         behavior: is given the request, or an asynchronous iterator of them, and the call; returns
             an awaitable, or where it generates responses an asynchronous iterator.
-        read: makes a request of its bytes, and never fails.
+        read: makes a request of its bytes.
         write: makes bytes of a response.
         streams_requests: whether a call has any number of requests, rather than one.
         generates: whether the behavior is an asynchronous generator of responses.
