@@ -7,9 +7,9 @@ measures both. What a handler sees is what grpc's generated servicers expect.
 A connection reads frames and knows its calls; a call reads messages and runs its handler.
 """
 
-from convlens.server.http2.call import AbortError, Call
+from convlens.server.http2.call import Call
 from convlens.server.http2.connection import Limits
-from convlens.server.http2.method import Method
+from convlens.server.http2.method import AbortError, Method
 from convlens.server.http2.server import GrpcServer
 
 __all__ = ["AbortError", "Call", "GrpcServer", "Limits", "Method"]

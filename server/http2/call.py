@@ -12,23 +12,11 @@ from convlens.server.http2.frames import ErrorCode, reset, window_update
 from convlens.server.http2.heads import Metadata, RequestHead, status_fields
 from convlens.server.http2.held import Held
 from convlens.server.http2.messages import MessageError
-from convlens.server.http2.method import Method
+from convlens.server.http2.method import AbortError, Method
 from convlens.server.http2.requests import Requests
 from convlens.server.http2.responses import Responses, ResponseWire
 
 logger = logging.getLogger(__name__)
-
-
-class AbortError(Exception):
-    """A handler has ended its call; see `Call.abort`.
-
-    Args:
-        code: that the caller gets.
-    """
-
-    def __init__(self, code: grpc.StatusCode) -> None:
-        super().__init__(code.name)
-        self.code = code
 
 
 class CallWire(ResponseWire, Protocol):
@@ -277,7 +265,8 @@ class Call:
             self._timer.cancel()
         self._requests.close()
         self.responses.clear()
-        self._may_hold()
+        if self._held_bytes:
+            self._may_hold()
         self._wire.forget(self)
 
     def _may_hold(self) -> bool:

@@ -66,7 +66,8 @@ class MessageReader:
                 break
             messages.append((data[at] != 0, data[at + PREFIX_BYTES : at + self._need]))
             at += self._need
-        partial += data[at:]
+        if at < end:
+            partial += data[at:]
         return messages
 
     def decompressed(self, data: bytes) -> bytes:

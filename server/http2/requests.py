@@ -97,7 +97,8 @@ class Requests:
 
     def close(self) -> None:
         """Forget what has come; nothing more is to come."""
-        self.clear()
+        if self.held_bytes:
+            self.clear()
         self.is_complete = True
         self._wake()
 

@@ -75,8 +75,7 @@ class Responses:
             wire.send_window -= len(part)
         if self._output:
             return False
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
+        self._wake()
         return True
 
     async def taken(self) -> None:
@@ -93,4 +92,8 @@ class Responses:
     def clear(self) -> None:
         """Forget what has not been sent."""
         self._output.clear()
-        self.pump()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)

@@ -58,7 +58,7 @@ def _frames(rng: random.Random, encoder: Encoder) -> list[bytes]:
 def _mutated(frames: list[bytes], rng: random.Random) -> bytes:
     for _ in range(rng.randrange(4)):
         at = rng.randrange(len(frames))
-        frame = bytearray(frames[at] or PREFACE)
+        frame = bytearray(frames[at].ljust(9, b"\0"))
         match rng.randrange(6):
             case 0:
                 frame[rng.randrange(len(frame))] = rng.randrange(256)
