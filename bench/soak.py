@@ -103,9 +103,9 @@ class Soak:
         return {
             "outcomes": {kind: dict(count) for kind, count in self._counts.items()},
             "lost": self._lost[:10],
-            "rss_mb_start": round(self._samples[0][1] / 1e6, 1),
-            "rss_mb_half": round(rss[0] / 1e6, 1),
-            "rss_mb_end": round(rss[-1] / 1e6, 1),
+            "mb_start": round(self._samples[0][1] / 1e6, 1),
+            "mb_half": round(rss[0] / 1e6, 1),
+            "mb_end": round(rss[-1] / 1e6, 1),
             "slope_kb_a_second": round(slope / 1e3, 2),
             "rise_in_second_half": round(slope * (seconds[-1] - seconds[0]) / rss.mean(), 4),
         }
@@ -190,7 +190,7 @@ class Soak:
 
     async def _sample(self, end: float) -> None:
         while time.monotonic() < end:
-            self._samples.append((time.monotonic(), _rss_bytes(self._pid)))
+            self._samples.append((time.monotonic(), _memory_bytes(self._pid)))
             await asyncio.sleep(SAMPLE_SECONDS)
 
 
@@ -198,12 +198,16 @@ def _endless() -> Iterator[Path]:
     return itertools.cycle(PICTURES)
 
 
-def _rss_bytes(pid: int) -> int:
-    """Resident memory of a process and of its children, without what they share counted twice."""
+def _memory_bytes(pid: int) -> int:
+    """Resident memory of a process and of its children, without what they share counted twice.
+
+    Nor is what is mapped from files: programs that use the same libraries share it, and it grows
+    where one of them ends.
+    """
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    own = int(rollup.partition("\nPss:")[2].split()[0]) * 1024
+    own = int(rollup.partition("\nPss_Anon:")[2].split()[0]) * 1024
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return own + sum(_rss_bytes(int(child)) for child in children)
+    return own + sum(_memory_bytes(int(child)) for child in children)
 
 
 @contextmanager
