@@ -138,7 +138,8 @@ def _convolve(copy: LitCopy, step: Step) -> None:
 def _pool(copy: LitCopy, step: Step) -> None:
     op_type = step.op_type.removeprefix("QLinear")
     pooled = copy.add(op_type, [step.node.inputs[0]], **step.node.attributes)
-    copy.add("Sign", [pooled], step.node.output)
+    # The largest value of a window in the padding alone is the lowest number there is.
+    copy.add("Sign", [copy.capped(pooled)], step.node.output)
 
 
 def _reduce(copy: LitCopy, step: Step) -> None:

@@ -137,6 +137,13 @@ def test_units_in_the_padding_see_nothing_and_agree(tmp_path: Path) -> None:
     assert verify(path, open_session, units=_ALL).holds
 
 
+def test_the_largest_of_a_window_in_the_padding_alone_sees_nothing(tmp_path: Path) -> None:
+    """A dilated window of two that steps over the only column there is."""
+    around = node("MaxPool", "x", "y", kernel_shape=[1, 2], dilations=[1, 2], pads=[0, 1, 0, 1])
+    path = save_graph(tmp_path / "m.onnx", [around], {}, (1, 1, 4, 1))
+    assert verify(path, open_session, units=_ALL).holds
+
+
 def test_a_branch_that_lies_in_the_padding_along_one_axis_adds_nothing_along_the_other(
     tmp_path: Path,
 ) -> None:
