@@ -172,7 +172,7 @@ class _Call:
     async def fail(self, error: BaseException) -> None:
         """Note the code of an error; one of the work is told to the caller, and ends the call."""
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
-            # grpc cancels the handler for both: the caller went away, or its deadline passed.
+            # The handler is cancelled for both: the caller went away, or its deadline passed.
             remaining_seconds = self._context.time_remaining()
             late = remaining_seconds is not None and remaining_seconds <= 0.0
             self._code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED

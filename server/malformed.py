@@ -1,4 +1,4 @@
-"""Messages that are no protobuf: the caller's fault, which grpc would log and answer as its own."""
+"""Messages that are no protobuf: the caller's fault, and told as such."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
