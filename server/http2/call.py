@@ -13,7 +13,7 @@ from convlens.server.http2.heads import Metadata, RequestHead, status_fields
 from convlens.server.http2.held import Held
 from convlens.server.http2.messages import MessageError
 from convlens.server.http2.method import AbortError, Method
-from convlens.server.http2.requests import Requests
+from convlens.server.http2.requests import Message, Requests
 from convlens.server.http2.responses import Responses, ResponseWire
 
 logger = logging.getLogger(__name__)
@@ -176,14 +176,14 @@ class Call:
         """The next request."""
         if not await self._requests.wait():
             raise StopAsyncIteration
+        message = self._requests.pop()
+        if self._may_hold():
+            self._grant()
         try:
-            message = self._requests.pop()
+            return self._method.read(await self._requests.unpacked(message))
         except MessageError as error:
             self.end_at_once(error.code, str(error))  # the handler may read in another task
             raise AbortError(error.code) from error
-        if self._may_hold():
-            self._grant()
-        return self._method.read(message)
 
     # How it goes
 
@@ -197,11 +197,13 @@ class Call:
         if last:
             self._task = self._loop.create_task(self._run(self._requests.pop()))
 
-    async def _run(self, message: bytes | None) -> None:
+    async def _run(self, message: Message | None) -> None:
         """Run the handler, with the one request or else with all that come."""
         method = self._method
         try:
-            request = self if message is None else method.read(message)
+            request: Any = self
+            if message is not None:
+                request = method.read(await self._requests.unpacked(message))
             if method.generates:
                 async with aclosing(method.behavior(request, self)) as responses:
                     async for response in responses:
@@ -213,6 +215,8 @@ class Call:
             self._end(grpc.StatusCode.OK)
         except AbortError:
             pass  # its caller knows
+        except MessageError as error:
+            self._end(error.code, str(error))
         except asyncio.CancelledError:
             self._end(grpc.StatusCode.CANCELLED)  # where it was not over before
             raise

@@ -11,6 +11,8 @@ from convlens.server.http2.messages import MessageError, MessageReader
 RECEIVE_WINDOW = 1 << 20  # bytes of a call that its client may send before more are granted
 MESSAGE_BYTES = 128  # that it takes to hold a message, beside its own
 
+Message = tuple[bool, bytes]  # whether it is compressed
+
 
 class Requests:
     """The messages of one call, in the order they come.
@@ -28,7 +30,7 @@ class Requests:
     def __init__(self, max_message_bytes: int, encoding: str) -> None:
         self.is_complete = False
         self._reader = MessageReader(max_message_bytes, encoding)
-        self._queue: deque[tuple[bool, bytes]] = deque()  # compressed or not
+        self._queue: deque[Message] = deque()
         self._bytes = 0  # of the queue
         self._ungranted = 0
         self._more: asyncio.Future[None] | None = None
@@ -79,15 +81,20 @@ class Requests:
             await self._more
         return True
 
-    def pop(self) -> bytes:
-        """The next message. It is decompressed only now, as it may be a thousand times as large.
+    def pop(self) -> Message:
+        """The next message, as it came."""
+        message = self._queue.popleft()
+        self._bytes -= len(message[1]) + MESSAGE_BYTES
+        return message
+
+    async def unpacked(self, message: Message) -> bytes:
+        """The bytes of a message. Unpacked in a thread: they may be a thousand times as many.
 
         Raises:
             MessageError: it cannot be decompressed.
         """
-        is_compressed, data = self._queue.popleft()
-        self._bytes -= len(data) + MESSAGE_BYTES
-        return self._reader.decompressed(data) if is_compressed else data
+        is_compressed, data = message
+        return await asyncio.to_thread(self._reader.decompressed, data) if is_compressed else data
 
     def clear(self) -> None:
         """Forget what has come."""
