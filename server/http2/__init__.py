@@ -8,7 +8,7 @@ A connection reads frames and knows its calls; a call reads messages and runs it
 """
 
 from convlens.server.http2.call import Call
-from convlens.server.http2.connection import Limits
+from convlens.server.http2.limits import Limits
 from convlens.server.http2.method import AbortError, Method
 from convlens.server.http2.server import GrpcServer
 

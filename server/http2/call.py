@@ -50,12 +50,12 @@ class Call:
     Attributes:
         stream: its number.
         responses: what it answers.
+        held_bytes: that it has the server hold.
     """
 
     __slots__ = (
         "_deadline",
         "_head",
-        "_held_bytes",
         "_is_over",
         "_loop",
         "_method",
@@ -65,6 +65,7 @@ class Call:
         "_trailers",
         "_trailing_metadata",
         "_wire",
+        "held_bytes",
         "responses",
         "stream",
     )
@@ -78,7 +79,7 @@ class Call:
         self._head = head
         self._method = method
         self._requests = Requests(max_message_bytes, head.encoding)
-        self._held_bytes = 0
+        self.held_bytes = 0
         self._trailing_metadata: Metadata = ()
         self._trailers: bytes | None = None  # once the handler is done
         self._is_over = False
@@ -113,13 +114,14 @@ class Call:
         except MessageError as error:
             self.end_at_once(error.code, str(error))
             return
-        if self._may_hold():
-            self._grant()
+        self._note_held()
+        self._grant()
 
     def pump(self) -> None:
         """Send what the client takes by now of what there is to send."""
         is_all = self.responses.pump()
-        if self._may_hold() and is_all and self._trailers is not None:
+        self._note_held()
+        if is_all and self._trailers is not None:
             self._finish(self._trailers)
 
     def end_at_once(self, code: grpc.StatusCode, message: str) -> None:
@@ -132,6 +134,16 @@ class Call:
         self._is_over = True
         self._stop()
         self._leave()
+
+    def make_room(self) -> None:
+        """Hold nothing any more: there is too much of it."""
+        if self._is_over:
+            self._give_up()
+        else:
+            self.end_at_once(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "the server holds too many messages, and the most of this client's",
+            )
 
     # What its handler asks of it: the part of `grpc.aio.ServicerContext` that is needed
 
@@ -177,8 +189,8 @@ class Call:
         if not await self._requests.wait():
             raise StopAsyncIteration
         message = self._requests.pop()
-        if self._may_hold():
-            self._grant()
+        self._note_held()
+        self._grant()
         try:
             return self._method.read(await self._requests.unpacked(message))
         except MessageError as error:
@@ -269,24 +281,16 @@ class Call:
             self._timer.cancel()
         self._requests.close()
         self.responses.clear()
-        if self._held_bytes:
-            self._may_hold()
+        self._note_held()
         self._wire.forget(self)
 
-    def _may_hold(self) -> bool:
-        """Note what the call has the server hold; too much of it ends the call."""
+    def _note_held(self) -> None:
+        """Note what the call has the server hold; too much of it ends a call, maybe this one."""
         held_bytes = self._requests.held_bytes + self.responses.held_bytes
-        change_bytes = held_bytes - self._held_bytes
-        self._held_bytes = held_bytes
-        if not change_bytes or self._wire.held.change(change_bytes):
-            return True
-        if self._is_over:
-            self._give_up()
-        else:
-            self.end_at_once(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, "the server holds too many messages as it is"
-            )
-        return False
+        change_bytes = held_bytes - self.held_bytes
+        if change_bytes:
+            self.held_bytes = held_bytes
+            self._wire.held.change(change_bytes)
 
     def _grant(self) -> None:
         """Let the client send more, unless the handler has yet to read what it sent."""

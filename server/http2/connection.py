@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from dataclasses import dataclass
 
 import grpc
 
@@ -12,6 +11,7 @@ from convlens.server.http2.call import Call
 from convlens.server.http2.frames import ConnectionFault, ErrorCode, Setting, sized
 from convlens.server.http2.heads import HeadReader, RequestHead, refusal
 from convlens.server.http2.held import Held
+from convlens.server.http2.limits import Limits
 from convlens.server.http2.method import FindMethod
 from convlens.server.http2.requests import RECEIVE_WINDOW
 from convlens.server.http2.wire import Wire
@@ -24,22 +24,6 @@ MOST_IDLE_FRAMES = 10_000  # between two checks: they ask for nothing, and cost 
 _OF_THE_CONNECTION = (h2.SETTINGS, h2.PING, h2.GOAWAY)
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one call may have.
-
-    Attributes:
-        max_message_bytes: of each message.
-        max_metadata_bytes: of its headers.
-        held_bytes: of all messages of all calls that have come in and nobody has read, or that no
-            client takes; two of the largest are taken in any case.
-    """
-
-    max_message_bytes: int
-    max_metadata_bytes: int
-    held_bytes: int = 256 << 20
 
 
 class Connection(Wire):
@@ -128,6 +112,16 @@ class Connection(Wire):
         """A handler was told to stop; until it has, it counts as a call."""
         self._lingering.add(task)
         task.add_done_callback(self._lingering.discard)
+
+    @property
+    def held_bytes(self) -> int:
+        """That the calls have the server hold."""
+        return sum(call.held_bytes for call in self._calls.values())
+
+    def make_room(self) -> None:
+        """End the call that holds the most, of several the last that came."""
+        if self._calls:
+            max(reversed(self._calls.values()), key=lambda call: call.held_bytes).make_room()
 
     # What the server asks of it
 

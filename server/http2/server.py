@@ -8,8 +8,9 @@ import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from convlens.server.http2.connection import Connection, Limits
+from convlens.server.http2.connection import Connection
 from convlens.server.http2.held import Held
+from convlens.server.http2.limits import Limits
 from convlens.server.http2.method import FindMethod
 
 BACKLOG = 1024
@@ -36,8 +37,8 @@ class GrpcServer:
     def __init__(self, find: FindMethod, limits: Limits) -> None:
         self._find = find
         self._limits = limits
-        self._held = Held(max(limits.held_bytes, 2 * limits.max_message_bytes))
         self._connections: set[Connection] = set()
+        self._held = Held(max(limits.held_bytes, 2 * limits.max_message_bytes), self._connections)
         self._sockets: list[socket.socket] = []
         self._tls: TlsContext | None = None
         self._tasks: set[asyncio.Task[None]] = set()

@@ -112,6 +112,34 @@ async def test_all_messages_that_are_held_together_are_bounded() -> None:
         assert (await peer.ask("/test/Echo", framed(b"room again"))).status == 0
 
 
+async def test_a_client_that_fills_the_room_does_not_keep_others_out() -> None:
+    limits = Limits(max_message_bytes=1 << 20, max_metadata_bytes=8192, held_bytes=HELD_BYTES)
+    piece = bytes(16_384)
+    async with (
+        serving(limits) as served,
+        connected(served.port) as greedy,
+        connected(served.port) as other,
+    ):
+        streams = [greedy.open("/test/Echo", end=False) for _ in range(HELD_BYTES // 400_000)]
+        for stream in streams:
+            greedy.h2.send_data(stream, framed(bytes(900_000))[:16_384])
+            for _ in range(23):
+                greedy.h2.send_data(stream, piece)
+            await greedy.in_step()
+        assert not any(greedy.answers[stream].ended for stream in streams)
+        for _ in range(5):
+            call = other.open("/test/Block", end=False)
+            for part in (framed(bytes(100_000))[:16_384], *[piece] * 5):
+                other.h2.send_data(call, part)
+            await other.in_step()
+            assert not other.answers[call].ended
+        await greedy.in_step()
+        ended = [greedy.answers[stream] for stream in streams if greedy.answers[stream].ended]
+        assert ended
+        exhausted = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+        assert all(answer.status == exhausted for answer in ended)
+
+
 @pytest.mark.parametrize("message", [b"", b".."])
 async def test_many_small_messages_count_with_what_it_takes_to_hold_them(message: bytes) -> None:
     limits = Limits(max_message_bytes=1 << 20, max_metadata_bytes=8192, held_bytes=HELD_BYTES)
