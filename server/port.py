@@ -1,8 +1,9 @@
 """The gRPC port: opened by one process, or by the workers of one server and nobody else."""
 
+import errno
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from convlens.server.errors import StartError
@@ -11,6 +12,9 @@ from convlens.server.settings import Settings
 from convlens.server.tls import Certificates
 
 logger = logging.getLogger(__name__)
+
+# Errors of an address, or of a kind of address, that this machine does not have.
+_NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
@@ -27,30 +31,59 @@ def open_port(server: GrpcServer, settings: Settings) -> str:
     tls = None
     if certificate is not None and key is not None:
         tls = Certificates(certificate, key, settings.tls_client_ca).context
-    sockets = list(_bound_sockets(settings))
-    server.listen(sockets, tls)
+    sockets = _bound_sockets(settings)
+    try:
+        server.listen(sockets, tls)
+    except OSError as error:  # somebody else began to listen just now
+        _close(sockets)
+        raise _in_use(settings) from error
     return f"{settings.host}:{sockets[0].getsockname()[1]}"
 
 
-def _bound_sockets(settings: Settings) -> Iterator[socket.socket]:
-    """One for each address of the host, all with the same port."""
-    port = settings.port
-    for family, address in _addresses(settings):
-        listener = socket.socket(family, socket.SOCK_STREAM)
+def _bound_sockets(settings: Settings) -> list[socket.socket]:
+    """One for each address of the host that this machine has, all with the same port.
+
+    A port that is chosen here is taken on the first address alone.
+    """
+    sockets: list[socket.socket] = []
+    reason: OSError | None = None
+    for family, host in _addresses(settings):
+        try:
+            sockets.append(_bound(family, (host, settings.port), shared=settings.workers > 1))
+        except OSError as error:
+            reason = error
+            if error.errno not in _NOT_HERE:
+                _close(sockets)
+                raise _in_use(settings) from error
+        if sockets and settings.port == 0:
+            break
+    if not sockets:
+        raise _in_use(settings) from reason
+    return sockets
+
+
+def _bound(
+    family: socket.AddressFamily, address: tuple[str, int], *, shared: bool
+) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if settings.workers > 1:
+        if shared:
             # Among the workers of one server alone: another would share the port in silence.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        try:
-            if family == socket.AF_INET6:
-                # IPv4 comes in here too, where the address is that of all interfaces.
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            listener.bind((address, port))
-        except OSError as error:
-            listener.close()
-            raise _in_use(settings) from error
-        port = listener.getsockname()[1]
-        yield listener
+        if family == socket.AF_INET6:
+            # IPv4 comes in here too, where the address is that of all interfaces.
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _close(sockets: Iterable[socket.socket]) -> None:
+    for listener in sockets:
+        listener.close()
 
 
 def _addresses(settings: Settings) -> list[tuple[socket.AddressFamily, str]]:
@@ -61,7 +94,7 @@ def _addresses(settings: Settings) -> list[tuple[socket.AddressFamily, str]]:
         )
     except OSError as error:
         raise _in_use(settings) from error
-    return sorted((family, str(address[0])) for family, _, _, _, address in found)
+    return sorted({(family, str(address[0])) for family, _, _, _, address in found})
 
 
 @contextmanager
