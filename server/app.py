@@ -21,13 +21,13 @@ from convlens.server.administration import Administration
 from convlens.server.classifier import ClassifierServicer
 from convlens.server.edge import Edge
 from convlens.server.health import Health
-from convlens.server.http import HttpPort, Probes
 from convlens.server.http2 import GrpcServer, Limits
 from convlens.server.inference_service import InferenceServicer
 from convlens.server.judge import Jury
 from convlens.server.memory import keep_imports, share_heaps
 from convlens.server.metrics import Metrics
 from convlens.server.port import open_port, warn_if_open
+from convlens.server.probe_port import HttpPort, Probes
 from convlens.server.providers import choose_provider
 from convlens.server.ready import Ready
 from convlens.server.repository import Repository

@@ -3,7 +3,7 @@
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio
 
-from convlens.server.http import Probes
+from convlens.server.probe_port import Probes
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

@@ -16,9 +16,9 @@ from convlens.server.errors import (
     ModelNotFoundError,
 )
 from convlens.server.failures import public_message
-from convlens.server.http import Probes
 from convlens.server.model import Model
 from convlens.server.predictions import classification
+from convlens.server.probe_port import Probes
 from convlens.server.repository import Repository
 from convlens.server.rpc import cost_trailers, deadline_of
 from convlens.server.served_model import ServedModel

@@ -21,9 +21,9 @@ from convlens.server.families import (
     read_families,
     to_metrics,
 )
-from convlens.server.http import HttpPort, Probes
 from convlens.server.judge import Contest, Judge
 from convlens.server.port import reserved_port, warn_if_open
+from convlens.server.probe_port import HttpPort, Probes
 from convlens.server.processors import processor_count
 from convlens.server.promotion import Promotion, Promotions
 from convlens.server.ready import Ready

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from convlens.server.channel import Channel, Handler
 from convlens.server.errors import ProcessGoneError
 from convlens.server.families import Families
-from convlens.server.http import HEARTBEAT_LIMIT_SECONDS
+from convlens.server.probe_port import HEARTBEAT_LIMIT_SECONDS
 from convlens.server.promotion import Promotion
 from convlens.server.ready import Ready
 
