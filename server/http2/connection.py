@@ -5,7 +5,7 @@ import logging
 
 import grpc
 
-from convlens.server.http2 import frames as h2
+from convlens.server.http2 import frames
 from convlens.server.http2.blocks import Block, BlockReader
 from convlens.server.http2.call import Call
 from convlens.server.http2.frames import ConnectionFault, ErrorCode, Setting, sized
@@ -21,7 +21,7 @@ CONNECTION_WINDOW = 16 << 20  # bytes that a client may send before more are gra
 HEADERS_TIMES = 4  # the limit of the metadata: a longer block is not even read
 MOST_IDLE_FRAMES = 10_000  # between two checks: they ask for nothing, and cost as much as others
 
-_OF_THE_CONNECTION = (h2.SETTINGS, h2.PING, h2.GOAWAY)
+_OF_THE_CONNECTION = (frames.SETTINGS, frames.PING, frames.GOAWAY)
 
 logger = logging.getLogger(__name__)
 
@@ -46,9 +46,9 @@ class Connection(Wire):
         self._connections = connections
         self.gone: asyncio.Future[None] = self._loop.create_future()
         self.held = held
-        self.send_window = h2.DEFAULT_WINDOW
-        self.stream_window = h2.DEFAULT_WINDOW
-        self.max_frame = h2.SMALLEST_MAX_FRAME
+        self.send_window = frames.DEFAULT_WINDOW
+        self.stream_window = frames.DEFAULT_WINDOW
+        self.max_frame = frames.SMALLEST_MAX_FRAME
         self._find = find
         self._limits = limits
         self._blocks = BlockReader(HEADERS_TIMES * limits.max_metadata_bytes)
@@ -73,8 +73,8 @@ class Connection(Wire):
             Setting.INITIAL_WINDOW_SIZE: RECEIVE_WINDOW,
             Setting.MAX_HEADER_LIST_SIZE: self._limits.max_metadata_bytes,
         }
-        grant = CONNECTION_WINDOW - h2.DEFAULT_WINDOW
-        self.send(h2.settings(values) + h2.window_update(0, grant))
+        grant = CONNECTION_WINDOW - frames.DEFAULT_WINDOW
+        self.send(frames.settings(values) + frames.window_update(0, grant))
 
     def go_on(self) -> None:
         """Let the calls go on that wait for the client to take something."""
@@ -96,7 +96,7 @@ class Connection(Wire):
     def fail(self, fault: ConnectionFault) -> None:
         """Say what the client did wrong, and close."""
         logger.debug("%s broke the protocol: %s", self.peer, fault)
-        self.send(h2.go_away(self._last_stream, fault.code, str(fault)))
+        self.send(frames.go_away(self._last_stream, fault.code, str(fault)))
         self.close()
         self._cancel_calls()
 
@@ -130,7 +130,7 @@ class Connection(Wire):
         if self._is_leaving:
             return
         self._is_leaving = True
-        self.send(h2.go_away(self._last_stream, ErrorCode.NO_ERROR))
+        self.send(frames.go_away(self._last_stream, ErrorCode.NO_ERROR))
         if not self._calls:
             self.close()
 
@@ -144,25 +144,25 @@ class Connection(Wire):
     def take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         """Do what a frame asks for; see `Wire.take`."""
         self._blocks.check(kind, stream)
-        if not self._is_greeted and kind != h2.SETTINGS:
+        if not self._is_greeted and kind != frames.SETTINGS:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS come first")
-        if kind == h2.DATA:
+        if kind == frames.DATA:
             self._data(flags, stream, payload)
-        elif kind == h2.HEADERS:
+        elif kind == frames.HEADERS:
             self._head(self._blocks.begin(flags, stream, payload))
-        elif kind == h2.CONTINUATION:
+        elif kind == frames.CONTINUATION:
             self._head(self._blocks.go_on(flags, payload))
-        elif kind == h2.WINDOW_UPDATE:
+        elif kind == frames.WINDOW_UPDATE:
             self._window_update(stream, payload)
-        elif kind == h2.RST_STREAM:
+        elif kind == frames.RST_STREAM:
             self._reset(stream, payload)
         elif kind in _OF_THE_CONNECTION and stream != 0:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "that is not said of a stream")
-        elif kind == h2.SETTINGS:
+        elif kind == frames.SETTINGS:
             self._settings(flags, payload)
-        elif kind == h2.PING:
+        elif kind == frames.PING:
             self._ping(flags, payload)
-        elif kind == h2.PUSH_PROMISE:
+        elif kind == frames.PUSH_PROMISE:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a client pushes nothing")
         else:  # PRIORITY, GOAWAY, and what we do not know, are to be passed over
             self._idle()
@@ -173,11 +173,11 @@ class Connection(Wire):
         if self._receive_window < 0:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than was granted")
         if self._receive_window <= CONNECTION_WINDOW // 2:
-            self.send(h2.window_update(0, CONNECTION_WINDOW - self._receive_window))
+            self.send(frames.window_update(0, CONNECTION_WINDOW - self._receive_window))
             self._receive_window = CONNECTION_WINDOW
-        if flags & h2.PADDED:
-            payload = h2.without_padding(payload)
-        last = bool(flags & h2.END_STREAM)
+        if flags & frames.PADDED:
+            payload = frames.without_padding(payload)
+        last = bool(flags & frames.END_STREAM)
         if not payload and not last:
             self._idle()
         call = self._call(stream)
@@ -201,14 +201,14 @@ class Connection(Wire):
 
     def _open(self, stream: int, head: RequestHead, *, last: bool) -> None:
         if len(self._calls) + len(self._lingering) >= MOST_CALLS:
-            self.send(h2.reset(stream, ErrorCode.REFUSED_STREAM))
+            self.send(frames.reset(stream, ErrorCode.REFUSED_STREAM))
             return
         method = self._find(head.path)
         if method is None or head.http_status != 200 or head.excess_bytes:
             block = refusal(head, self._limits.max_metadata_bytes)
-            self.send(h2.header_frames(stream, block, self.max_frame, end_stream=True))
+            self.send(frames.header_frames(stream, block, self.max_frame, end_stream=True))
             if not last:
-                self.send(h2.reset(stream, ErrorCode.NO_ERROR))
+                self.send(frames.reset(stream, ErrorCode.NO_ERROR))
             return
         call = Call(self, stream, head, method, self._limits.max_message_bytes)
         self._calls[stream] = call
@@ -223,7 +223,7 @@ class Connection(Wire):
         return self._calls.get(stream)
 
     def _window_update(self, stream: int, payload: bytes) -> None:
-        increment = int.from_bytes(sized(payload, 4)) & h2.LARGEST_WINDOW
+        increment = int.from_bytes(sized(payload, 4)) & frames.LARGEST_WINDOW
         if increment == 0:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a window that grows by nothing")
         if stream == 0:
@@ -237,7 +237,7 @@ class Connection(Wire):
             call.pump()
         else:
             return
-        if window > h2.LARGEST_WINDOW:
+        if window > frames.LARGEST_WINDOW:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "too large a window")
 
     def _reset(self, stream: int, payload: bytes) -> None:
@@ -248,29 +248,29 @@ class Connection(Wire):
 
     def _settings(self, flags: int, payload: bytes) -> None:
         self._is_greeted = True
-        if flags & h2.ACK:
+        if flags & frames.ACK:
             sized(payload, 0)
             return
         self._idle()
-        for number, value in h2.read_settings(payload):
+        for number, value in frames.read_settings(payload):
             if number == Setting.INITIAL_WINDOW_SIZE:
-                if value > h2.LARGEST_WINDOW:
+                if value > frames.LARGEST_WINDOW:
                     raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "too large a window")
                 self.stream_window = value
                 self._go_on_soon()
             elif number == Setting.MAX_FRAME_SIZE:
-                if not h2.SMALLEST_MAX_FRAME <= value <= h2.LARGEST_MAX_FRAME:
+                if not frames.SMALLEST_MAX_FRAME <= value <= frames.LARGEST_MAX_FRAME:
                     raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"frames of {value} bytes")
                 self.max_frame = value
             elif number == Setting.ENABLE_PUSH and value > 1:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"ENABLE_PUSH is {value}")
-        self.send(h2.frame(h2.SETTINGS, h2.ACK, 0, b""))
+        self.send(frames.frame(frames.SETTINGS, frames.ACK, 0, b""))
 
     def _ping(self, flags: int, payload: bytes) -> None:
         sized(payload, 8)
         self._idle()
-        if not flags & h2.ACK:
-            self.send(h2.frame(h2.PING, h2.ACK, 0, payload))
+        if not flags & frames.ACK:
+            self.send(frames.frame(frames.PING, frames.ACK, 0, payload))
 
     def _idle(self) -> None:
         """Count a frame that asks for nothing, of which there may be only so many at a time."""

@@ -5,7 +5,7 @@ import logging
 from abc import abstractmethod
 from typing import cast
 
-from convlens.server.http2 import frames as h2
+from convlens.server.http2 import frames
 from convlens.server.http2.frames import ConnectionFault, ErrorCode
 
 UNREAD_BYTES = 1 << 18  # that a client may leave unread before it is not read from, either
@@ -93,7 +93,7 @@ class Wire(asyncio.Protocol):
                 self.abort()
         elif now - self._heard_at > silent_seconds:
             self._pinged_at = now
-            self.send(h2.frame(h2.PING, 0, 0, b"convlens"))
+            self.send(frames.frame(frames.PING, 0, 0, b"convlens"))
 
     # asyncio.Protocol
 
@@ -148,23 +148,23 @@ class Wire(asyncio.Protocol):
         """Take all frames that are whole, while the answers are read; returns where the rest is."""
         at = 0
         if not self._has_preface:
-            if not h2.PREFACE.startswith(data[: len(h2.PREFACE)]):
+            if not frames.PREFACE.startswith(data[: len(frames.PREFACE)]):
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "this port speaks gRPC over HTTP/2")
-            if len(data) < len(h2.PREFACE):
+            if len(data) < len(frames.PREFACE):
                 return 0
             self._has_preface = True
-            at = len(h2.PREFACE)
+            at = len(frames.PREFACE)
         end = len(data)
-        while end - at >= h2.HEAD_BYTES and self.is_writable and not self._is_closing:
-            high, low, kind, flags, stream = h2.HEAD.unpack_from(data, at)
+        while end - at >= frames.HEAD_BYTES and self.is_writable and not self._is_closing:
+            high, low, kind, flags, stream = frames.HEAD.unpack_from(data, at)
             length = high << 8 | low
-            if length > h2.SMALLEST_MAX_FRAME:
+            if length > frames.SMALLEST_MAX_FRAME:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
-            start = at + h2.HEAD_BYTES
+            start = at + frames.HEAD_BYTES
             if end - start < length:
                 break
             at = start + length
-            self.take(kind, flags, stream & h2.LARGEST_WINDOW, data[start:at])
+            self.take(kind, flags, stream & frames.LARGEST_WINDOW, data[start:at])
         return at
 
     def _flush(self) -> None:
