@@ -14,13 +14,14 @@ from convlens.server.http2.held import Held
 from convlens.server.http2.limits import Limits
 from convlens.server.http2.method import FindMethod
 from convlens.server.http2.requests import RECEIVE_WINDOW
-from convlens.server.http2.wire import Wire
+from convlens.server.http2.wire import MOST_FRAME_BYTES, Wire
 
 MOST_CALLS = 1024  # of one connection at a time
 CONNECTION_WINDOW = 16 << 20  # bytes that a client may send before more are granted
 HEADERS_TIMES = 4  # the limit of the metadata: a longer block is not even read
 MOST_IDLE_FRAMES = 10_000  # between two checks: they ask for nothing, and cost as much as others
 
+NOTHING = memoryview(b"")
 _OF_THE_CONNECTION = (frames.SETTINGS, frames.PING, frames.GOAWAY)
 
 logger = logging.getLogger(__name__)
@@ -34,15 +35,21 @@ class Connection(Wire):
         limits: of each call.
         held: what all calls have the server hold.
         connections: those that are open; this one is among them for as long as it is.
+        inbox: see `Wire`.
 
     Attributes:
         gone: is done once the connection is closed.
     """
 
     def __init__(
-        self, find: FindMethod, limits: Limits, held: Held, connections: set["Connection"]
+        self,
+        find: FindMethod,
+        limits: Limits,
+        held: Held,
+        connections: set["Connection"],
+        inbox: memoryview,
     ) -> None:
-        super().__init__()
+        super().__init__(inbox)
         self._connections = connections
         self.gone: asyncio.Future[None] = self._loop.create_future()
         self.held = held
@@ -71,6 +78,7 @@ class Connection(Wire):
         values = {
             Setting.MAX_CONCURRENT_STREAMS: MOST_CALLS,
             Setting.INITIAL_WINDOW_SIZE: RECEIVE_WINDOW,
+            Setting.MAX_FRAME_SIZE: MOST_FRAME_BYTES,
             Setting.MAX_HEADER_LIST_SIZE: self._limits.max_metadata_bytes,
         }
         grant = CONNECTION_WINDOW - frames.DEFAULT_WINDOW
@@ -143,12 +151,8 @@ class Connection(Wire):
 
     def take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         """Do what a frame asks for; see `Wire.take`."""
-        self._blocks.check(kind, stream)
-        if not self._is_greeted and kind != frames.SETTINGS:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS come first")
-        if kind == frames.DATA:
-            self._data(flags, stream, payload)
-        elif kind == frames.HEADERS:
+        self._check_turn(kind, stream)
+        if kind == frames.HEADERS:
             self._head(self._blocks.begin(flags, stream, payload))
         elif kind == frames.CONTINUATION:
             self._head(self._blocks.go_on(flags, payload))
@@ -167,7 +171,9 @@ class Connection(Wire):
         else:  # PRIORITY, GOAWAY, and what we do not know, are to be passed over
             self._idle()
 
-    def _data(self, flags: int, stream: int, payload: bytes) -> None:
+    def take_data(self, flags: int, stream: int, payload: memoryview) -> None:
+        """Take what is sent of a message; see `Wire.take_data`."""
+        self._check_turn(frames.DATA, stream)
         size = len(payload)
         self._receive_window -= size
         if self._receive_window < 0:
@@ -184,6 +190,12 @@ class Connection(Wire):
         if call is not None:
             call.received(payload, size, last=last)
 
+    def _check_turn(self, kind: int, stream: int) -> None:
+        """See that a frame comes when it may."""
+        if not self._is_greeted and kind != frames.SETTINGS:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS come first")
+        self._blocks.check(kind, stream)
+
     def _head(self, block: Block | None) -> None:
         if block is None:  # its end has not come
             return
@@ -192,7 +204,7 @@ class Connection(Wire):
         if call is not None:  # a client's trailers, which say nothing
             if not block.last:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "trailers that are not the end")
-            call.received(b"", 0, last=True)
+            call.received(NOTHING, 0, last=True)
         elif block.stream > self._newest_stream:
             self._newest_stream = block.stream
             if not self._is_leaving:
@@ -214,7 +226,7 @@ class Connection(Wire):
         self._calls[stream] = call
         call.begin()
         if last:
-            call.received(b"", 0, last=True)
+            call.received(NOTHING, 0, last=True)
 
     def _call(self, stream: int) -> Call | None:
         """The call on a stream; None once it is over."""

@@ -76,7 +76,7 @@ PROTOCOL, SIZE, CLOSED = (
         pytest.param([_bytes(7, 0, 1, bytes(8))], PROTOCOL, id="a goodbye of a stream"),
         pytest.param([_bytes(8, 0, 0, b"123")], SIZE, id="a short window"),
         pytest.param([WindowUpdateFrame(5, 1)], PROTOCOL, id="a window of an idle stream"),
-        pytest.param([_bytes(0, 0, OPEN, bytes(16_385))], SIZE, id="a frame too long"),
+        pytest.param([_bytes(0, 0, OPEN, bytes(65_537))], SIZE, id="a frame too long"),
     ],
 )
 async def test_an_illegal_frame_ends_the_connection_and_no_other(
