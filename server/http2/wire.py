@@ -10,6 +10,8 @@ from convlens.server.http2.frames import ConnectionFault, ErrorCode
 
 READ_BYTES = 1 << 18  # at a time
 MOST_FRAME_BYTES = 1 << 16  # of a client's payload: a photograph may come in one
+LAST_SECONDS = 1.0  # that a client has for closing a connection that the server has closed
+LAST_BYTES = 16 << 20  # that are read from it meanwhile
 UNREAD_BYTES = 1 << 18  # that a client may leave unread before it is not read from, either
 
 logger = logging.getLogger(__name__)
@@ -46,6 +48,8 @@ class Wire(asyncio.BufferedProtocol):
         self._is_closing = False
         self._heard_at = self._loop.time()
         self._pinged_at: float | None = None
+        self._end: asyncio.TimerHandle | None = None
+        self._last_bytes = 0  # that came after the end
 
     @abstractmethod
     def greet(self) -> None:
@@ -64,7 +68,7 @@ class Wire(asyncio.BufferedProtocol):
         """A frame of DATA has come in, or a part of one, which is like a frame of its own.
 
         Args:
-            flags: of the frame, which is whole where it has padding; only the last part ends a call.
+            flags: of the frame, which is whole where it has padding; the last part ends a call.
             stream: of the frame.
             payload: has to be copied where it is kept.
 
@@ -92,11 +96,21 @@ class Wire(asyncio.BufferedProtocol):
             self._flush()
 
     def close(self) -> None:
-        """Close once all that was sent has gone out."""
-        if self._transport is not None:
-            self._flush()
-            self._is_closing = True
-            self._transport.close()
+        """Close once all that was sent has gone out, and the client has had time to read it.
+
+        TCP forgets what is on its way to a client of which something is left unread. So what it
+        sends is read and forgotten, for a while, until it closes as well.
+        """
+        transport = self._transport
+        if transport is None or self._is_closing:
+            return
+        self._flush()
+        self._is_closing = True
+        self._rest.clear()
+        if transport.can_write_eof():  # not with TLS, whose clients have to go by the GOAWAY
+            transport.write_eof()
+        transport.resume_reading()
+        self._end = self._loop.call_later(LAST_SECONDS, transport.close)
 
     def abort(self) -> None:
         """Close at once."""
@@ -158,6 +172,8 @@ class Wire(asyncio.BufferedProtocol):
         """Nobody is there any more."""
         self._is_closing = True
         self._transport = None
+        if self._end is not None:
+            self._end.cancel()
         self._output.clear()
         self.lost()
 
@@ -167,6 +183,9 @@ class Wire(asyncio.BufferedProtocol):
 
     def _take_frames(self, data: memoryview) -> None:
         if self._is_closing:
+            self._last_bytes += len(data)
+            if self._last_bytes > LAST_BYTES and self._transport is not None:
+                self._transport.close()
             return
         if self._rest:
             self._rest += data
