@@ -87,6 +87,10 @@ class Connection(Wire):
     def go_on(self) -> None:
         """Let the calls go on that wait for the client to take something."""
         self._goes_on = False
+        most_granted = max((call.responses.granted for call in self._calls.values()), default=0)
+        if self.stream_window + most_granted > frames.LARGEST_WINDOW:  # by SETTINGS
+            self.fail(ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "too large a window"))
+            return
         for call in [call for call in self._calls.values() if call.responses.held_bytes]:
             call.pump()
 
@@ -235,6 +239,8 @@ class Connection(Wire):
         return self._calls.get(stream)
 
     def _window_update(self, stream: int, payload: bytes) -> None:
+        # Not counted among idle frames: how many come depends on how the client reads, they are not
+        # answered, and cost less than a call.
         increment = int.from_bytes(sized(payload, 4)) & frames.LARGEST_WINDOW
         if increment == 0:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a window that grows by nothing")
