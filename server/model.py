@@ -10,6 +10,8 @@ import numpy as np
 from convlens.analysis import read_metadata
 from convlens.analysis.card import Golden, ModelCard, Preprocessing
 from convlens.analysis.errors import AnalysisError
+from convlens.analysis.hazards import find_runtime_hazard
+from convlens.analysis.model_file import read_model
 from convlens.server.errors import ModelLoadError
 from convlens.server.plan import Machine, Plan
 from convlens.server.providers import RUNTIME_ERRORS, ModelSource, Session, open_session
@@ -89,8 +91,8 @@ def load_model(name: str, version: str, source: ModelSource, plan: Plan, machine
         machine: what all models share.
 
     Raises:
-        ModelLoadError: the file is broken, its card contradicts its graph, or its golden outputs
-            are not what it computes here.
+        ModelLoadError: the file is broken, or the runtime would crash on it; its card contradicts
+            its graph; or its golden outputs are not what it computes here.
     """
     start = time.monotonic()
     try:
@@ -98,6 +100,7 @@ def load_model(name: str, version: str, source: ModelSource, plan: Plan, machine
         card = ModelCard.from_metadata(metadata)
     except AnalysisError as error:
         raise ModelLoadError(str(error)) from error
+    _check_survivable(source.path)
     session = open_session(source, plan, machine)
     if card.preprocessing is not None:
         _check_input(session, card.preprocessing)
@@ -138,6 +141,16 @@ def run_session(
 
 def _pad(chunk: Array, rows: int) -> Array:
     return np.pad(chunk, [(0, rows - len(chunk))] + [(0, 0)] * (chunk.ndim - 1))
+
+
+def _check_survivable(path: Path) -> None:
+    """Keep a file from the runtime that would take the whole process down with it."""
+    try:
+        hazard = find_runtime_hazard(read_model(path).proto)
+    except AnalysisError:  # what is wrong with it, the runtime will say
+        return
+    if hazard is not None:
+        raise ModelLoadError(f"the runtime would not survive {hazard}")
 
 
 def _check_input(session: Session, preprocessing: Preprocessing) -> None:
