@@ -14,6 +14,7 @@ from convlens.analysis.hazards import find_runtime_hazard
 from convlens.analysis.model_file import read_model
 from convlens.server.errors import ModelLoadError
 from convlens.server.plan import Machine, Plan
+from convlens.server.precision import answering_precision
 from convlens.server.providers import RUNTIME_ERRORS, ModelSource, Session, open_session
 from convlens.server.signature import Signature, read_signature
 from convlens.server.tensor import DTYPES, Array
@@ -35,6 +36,7 @@ class Model:
         path: of the file.
         sha256: of the file, in hexadecimal.
         plan: how it is run.
+        precision: that answers, see `answering_precision`.
         metadata: of the file, key by key.
         card: what the file says of itself.
         signature: the inputs and outputs of its graph.
@@ -47,6 +49,7 @@ class Model:
     path: Path
     sha256: str
     plan: Plan
+    precision: str
     metadata: dict[str, str]
     card: ModelCard
     signature: Signature
@@ -57,11 +60,6 @@ class Model:
     def provider(self) -> str:
         """What runs it."""
         return self.plan.provider
-
-    @property
-    def precision(self) -> str:
-        """What the weights are stored in, or of the arithmetic where that is less."""
-        return self.plan.precision if self.card.precision == "fp32" else self.card.precision
 
     @property
     def takes_pictures(self) -> bool:
@@ -115,6 +113,7 @@ def load_model(name: str, version: str, source: ModelSource, plan: Plan, machine
         path=source.path,
         sha256=source.sha256,
         plan=plan,
+        precision=answering_precision(source.path, plan),
         metadata=metadata,
         card=card,
         signature=signature,
