@@ -60,7 +60,8 @@ def _pieces() -> Path:
     for number in range(PIECES):
         picture = Image.fromarray(photographs[number % len(photographs)])
         width, height = (int(side * choose.uniform(0.6, 1.0)) for side in picture.size)
-        left, top = choose.integers(picture.width - width), choose.integers(picture.height - height)
+        left = int(choose.integers(picture.width - width))
+        top = int(choose.integers(picture.height - height))
         piece = picture.crop((left, top, left + width, top + height))
         piece.save(folder / f"{number:02}.jpg", quality=88)
     return folder
