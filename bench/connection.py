@@ -3,7 +3,8 @@
 It speaks HTTP/2 itself: a request is packed once, and is sent by one write with its stream filled
 in. Blocks of headers that come back are kept, and unpacked when the load is over. Like any client
 of gRPC it keeps to the windows and limits that the server announces, and gives a call up, and says
-so to the server, at its deadline.
+so to the server, at its deadline. A request is sent whole: the window of the connection must hold
+a few of them.
 """
 
 import asyncio

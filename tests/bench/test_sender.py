@@ -69,7 +69,7 @@ class _Narrow(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._h2.initiate_connection()
-        values = {
+        values: dict[SettingCodes | int, int] = {
             SettingCodes.MAX_CONCURRENT_STREAMS: 2,
             SettingCodes.INITIAL_WINDOW_SIZE: 60_000,
         }
@@ -105,7 +105,7 @@ async def test_requests_wait_for_what_the_server_takes() -> None:
     )
     async with server:
         port = server.sockets[0].getsockname()[1]
-        calls = await _ask_all(f"127.0.0.1:{port}", [bytes(50_000)] * 24, NO_DEADLINE)
+        calls = await _ask_all(f"127.0.0.1:{port}", [bytes(20_000)] * 24, NO_DEADLINE)
     assert [call.code for call in calls] == ["OK"] * 24
     assert max(most_at_once) <= 2
     assert calls[-1].waited_seconds > 0.01
