@@ -19,7 +19,7 @@ import grpc
 from hpack import Decoder
 from packed_request import PackedRequest
 
-from convlens.server.http2 import frames as h2
+from convlens.server.http2 import frames
 from convlens.server.http2.frames import ErrorCode, Setting
 
 STATUS = {code.value[0]: code.name for code in grpc.StatusCode}
@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
         self._calls: dict[int, Call] = {}
         self._waiting: deque[Call] = deque()
         self._next_stream = 1
-        self._window = self._stream_window = h2.DEFAULT_WINDOW
+        self._window = self._stream_window = frames.DEFAULT_WINDOW
         self._max_calls = math.inf
         self._is_writable = True
         self._ungranted = 0  # bytes of data that came since the server was granted more
@@ -140,20 +140,20 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast(asyncio.Transport, transport)
-        self._write(h2.PREFACE + h2.settings({Setting.ENABLE_PUSH: 0}))
+        self._write(frames.PREFACE + frames.settings({Setting.ENABLE_PUSH: 0}))
 
     def data_received(self, data: bytes) -> None:
         """Take the frames that are whole."""
         if self._input:
             data = self._input + data
         at = 0
-        while len(data) - at >= h2.HEAD_BYTES:
-            high, low, kind, flags, stream = h2.HEAD.unpack_from(data, at)
-            start = at + h2.HEAD_BYTES
+        while len(data) - at >= frames.HEAD_BYTES:
+            high, low, kind, flags, stream = frames.HEAD.unpack_from(data, at)
+            start = at + frames.HEAD_BYTES
             end = start + (high << 8 | low)
             if end > len(data):
                 break
-            self._take(kind, flags, stream & h2.LARGEST_WINDOW, data[start:end])
+            self._take(kind, flags, stream & frames.LARGEST_WINDOW, data[start:end])
             at = end
         self._input = data[at:]
 
@@ -176,35 +176,35 @@ class Connection(asyncio.Protocol):
 
     def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         call = self._calls.get(stream)
-        if kind == h2.DATA:
+        if kind == frames.DATA:
             self._grant(len(payload))
-            if flags & h2.END_STREAM and call is not None:
+            if flags & frames.END_STREAM and call is not None:
                 self._end(call, "UNKNOWN")  # there was to be a status
-        elif kind in (h2.HEADERS, h2.CONTINUATION):
-            if kind == h2.HEADERS:
-                self._block, self._is_last_block = b"", bool(flags & h2.END_STREAM)
-            self._block += h2.without_padding(payload) if flags & h2.PADDED else payload
-            if flags & h2.END_HEADERS:
+        elif kind in (frames.HEADERS, frames.CONTINUATION):
+            if kind == frames.HEADERS:
+                self._block, self._is_last_block = b"", bool(flags & frames.END_STREAM)
+            self._block += frames.without_padding(payload) if flags & frames.PADDED else payload
+            if flags & frames.END_HEADERS:
                 self._blocks.append((call, self._block))
                 if self._is_last_block and call is not None:
                     self._end(call)
-        elif kind == h2.RST_STREAM and call is not None:
+        elif kind == frames.RST_STREAM and call is not None:
             self._end(call, RESET_STATUS.get(int.from_bytes(payload), "INTERNAL"))
-        elif kind == h2.WINDOW_UPDATE and stream == 0:
+        elif kind == frames.WINDOW_UPDATE and stream == 0:
             self._window += int.from_bytes(payload)
             self._send_waiting()
-        elif kind == h2.SETTINGS and not flags & h2.ACK:
-            self._settings(dict(h2.read_settings(payload)))
-        elif kind == h2.PING and not flags & h2.ACK:
-            self._write(h2.frame(h2.PING, h2.ACK, 0, payload))
+        elif kind == frames.SETTINGS and not flags & frames.ACK:
+            self._settings(dict(frames.read_settings(payload)))
+        elif kind == frames.PING and not flags & frames.ACK:
+            self._write(frames.frame(frames.PING, frames.ACK, 0, payload))
 
     def _settings(self, values: dict[int, int]) -> None:
         """Cut the requests as the server takes them."""
         self._max_calls = values.get(Setting.MAX_CONCURRENT_STREAMS, self._max_calls)
         self._stream_window = values.get(Setting.INITIAL_WINDOW_SIZE, self._stream_window)
-        max_frame = values.get(Setting.MAX_FRAME_SIZE, h2.SMALLEST_MAX_FRAME)
+        max_frame = values.get(Setting.MAX_FRAME_SIZE, frames.SMALLEST_MAX_FRAME)
         self._packed = [PackedRequest(self._head, each, max_frame) for each in self._messages]
-        self._write(h2.frame(h2.SETTINGS, h2.ACK, 0, b""))
+        self._write(frames.frame(frames.SETTINGS, frames.ACK, 0, b""))
         largest = max(packed.body_bytes for packed in self._packed)
         if largest > self._stream_window:
             raise ValueError(f"a call takes {self._stream_window} bytes at once, of {largest}")
@@ -228,7 +228,7 @@ class Connection(asyncio.Protocol):
     def _give_up(self, call: Call) -> None:
         """The deadline has passed."""
         if call.stream:
-            self._write(h2.reset(call.stream, ErrorCode.CANCEL))
+            self._write(frames.reset(call.stream, ErrorCode.CANCEL))
         else:
             self._waiting.remove(call)
         self._end(call, "DEADLINE_EXCEEDED")
@@ -244,8 +244,8 @@ class Connection(asyncio.Protocol):
 
     def _grant(self, size: int) -> None:
         self._ungranted += size
-        if self._ungranted > h2.DEFAULT_WINDOW // 2:
-            self._write(h2.window_update(0, self._ungranted))
+        if self._ungranted > frames.DEFAULT_WINDOW // 2:
+            self._write(frames.window_update(0, self._ungranted))
             self._ungranted = 0
 
     def _write(self, data: bytes | bytearray) -> None:

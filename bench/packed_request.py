@@ -1,10 +1,10 @@
-"""A request of gRPC as the bytes of its frames: only two numbers differ from call to call."""
+"""A request of gRPC as the bytes of its parts: only two numbers differ from call to call."""
 
 import struct
 
 from hpack import Encoder, NeverIndexedHeaderTuple
 
-from convlens.server.http2 import frames as h2
+from convlens.server.http2 import frames
 
 TIMEOUT = "00000000m"  # milliseconds, in as many digits as gRPC allows
 STREAM = struct.Struct(">L")
@@ -43,13 +43,13 @@ class PackedRequest:
     def __init__(self, head: bytes, message: bytes, max_frame: int) -> None:
         body = b"\0" + len(message).to_bytes(4) + message
         self.body_bytes = len(body)
-        frames = [h2.frame(h2.HEADERS, h2.END_HEADERS, 0, head)]
+        parts = [frames.frame(frames.HEADERS, frames.END_HEADERS, 0, head)]
         for at in range(0, len(body), max_frame):
-            last = h2.END_STREAM if at + max_frame >= len(body) else 0
-            frames.append(h2.frame(h2.DATA, last, 0, body[at : at + max_frame]))
-        self._bytes = b"".join(frames)
-        self._timeout_at = h2.HEAD_BYTES + head.index(TIMEOUT.encode())
-        starts = (sum(map(len, frames[:number])) for number in range(len(frames)))
+            last = frames.END_STREAM if at + max_frame >= len(body) else 0
+            parts.append(frames.frame(frames.DATA, last, 0, body[at : at + max_frame]))
+        self._bytes = b"".join(parts)
+        self._timeout_at = frames.HEAD_BYTES + head.index(TIMEOUT.encode())
+        starts = (sum(map(len, parts[:number])) for number in range(len(parts)))
         self._streams_at = [start + STREAM_AT for start in starts]
 
     def fill(self, stream: int, timeout_ms: int) -> bytearray:
