@@ -1,4 +1,4 @@
-"""A request of gRPC as the bytes of its parts: only two numbers differ from call to call."""
+"""A request of gRPC as the bytes of its frames: only two numbers differ from call to call."""
 
 import struct
 
