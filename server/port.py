@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from convlens.server.errors import StartError
 from convlens.server.http2 import GrpcServer
+from convlens.server.probe_port import bracketed
 from convlens.server.settings import Settings
 from convlens.server.tls import Certificates
 
@@ -16,7 +17,7 @@ logger = logging.getLogger(__name__)
 # Errors of an address, or of a kind of address, that this machine does not have.
 _NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 
 
 def open_port(server: GrpcServer, settings: Settings) -> str:
@@ -37,7 +38,7 @@ def open_port(server: GrpcServer, settings: Settings) -> str:
     except OSError as error:  # somebody else began to listen just now
         _close(sockets)
         raise _in_use(settings) from error
-    return f"{settings.host}:{sockets[0].getsockname()[1]}"
+    return f"{bracketed(settings.host)}:{sockets[0].getsockname()[1]}"
 
 
 def _bound_sockets(settings: Settings) -> list[socket.socket]:
@@ -93,7 +94,7 @@ def _addresses(settings: Settings) -> list[tuple[socket.AddressFamily, str]]:
             settings.host.strip("[]"), settings.port, type=socket.SOCK_STREAM
         )
     except OSError as error:
-        raise _in_use(settings) from error
+        raise StartError(f"--host {settings.host}: {error.strerror}") from error
     return sorted({(family, str(address[0])) for family, _, _, _, address in found})
 
 
