@@ -127,7 +127,7 @@ def warn_if_open(settings: Settings) -> None:
     if settings.tls_cert is None and settings.host not in LOOPBACK:
         logger.warning(
             "listening on %s:%d without TLS: whoever can reach it can read what is sent%s",
-            settings.host,
+            bracketed(settings.host),
             settings.port,
             "" if settings.tokens else ", and anybody may call",
         )
@@ -135,6 +135,6 @@ def warn_if_open(settings: Settings) -> None:
 
 def _in_use(settings: Settings) -> StartError:
     return StartError(
-        f"--port {settings.port}: cannot listen on {settings.host}:{settings.port}: "
+        f"--port {settings.port}: cannot listen on {bracketed(settings.host)}:{settings.port}: "
         "it is in use, or not allowed"
     )
