@@ -47,6 +47,14 @@ def seconds(text: str) -> float:
     return value
 
 
+def some_seconds(text: str) -> float:
+    """A finite time, more than none."""
+    value = seconds(text)
+    if value == 0.0:
+        raise argparse.ArgumentTypeError("must be more than 0 seconds")
+    return value
+
+
 def share(text: str) -> float:
     """A number from 0 to 1."""
     try:
@@ -55,6 +63,15 @@ def share(text: str) -> float:
         value = math.nan
     if not 0.0 <= value <= 1.0:
         raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, is {text!r}")
+    return value
+
+
+def utf8(value: str) -> str:
+    """What can be sent as text: the shell also passes bytes that are none."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise argparse.ArgumentTypeError(f"must be UTF-8 text, is {value!a}") from error
     return value
 
 

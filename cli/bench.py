@@ -15,7 +15,7 @@ from typing import Any, get_args
 from rich.console import Console
 from rich.table import Table
 
-from convlens.cli.arguments import counts, positive, rates, seconds
+from convlens.cli.arguments import counts, positive, rates, seconds, some_seconds, utf8
 from convlens.cli.connection import add_connection_arguments, connection
 from convlens.cli.errors import CommandError
 from convlens.cli.output import write
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "time for one request."
     )
     what = parser.add_argument_group("what is sent")
-    what.add_argument("--model", default="", metavar="NAME[@VERSION]")
+    what.add_argument("--model", type=utf8, default="", metavar="NAME[@VERSION]")
     what.add_argument(
         "--pictures",
         nargs="+",
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--tensor",
         action="store_true",
-        help="the model's own input instead, by the Open Inference Protocol; needs --model",
+        help="the model's own input instead, by the Open Inference Protocol",
     )
     how = parser.add_argument_group("how it is sent")
     how.add_argument(
@@ -70,14 +70,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="poisson",
         help="of open loops (default: %(default)s)",
     )
-    for name, default, text in (
-        ("--duration", 10.0, "of each measurement"),
-        ("--warmup", 2.0, "before each measurement, not counted"),
-        ("--deadline", 10.0, "an answer is good within it, and dropped after it"),
+    for name, default, kind, text in (
+        ("--duration", 10.0, some_seconds, "of each measurement"),
+        ("--warmup", 2.0, seconds, "before each measurement, not counted"),
+        ("--deadline", 10.0, some_seconds, "an answer is good within it, and dropped after it"),
     ):
         how.add_argument(
             name,
-            type=seconds,
+            type=kind,
             default=default,
             metavar="SECONDS",
             help=f"{text} (default: {default:g})",

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
-from convlens.cli.arguments import natural, positive, seconds
+from convlens.cli.arguments import natural, positive, seconds, utf8
 from convlens.cli.connection import add_connection_arguments, connection
 from convlens.cli.errors import CommandError, UsageError
 from convlens.cli.picture_files import STDIN, listed_files, picture_files
@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--model",
+        type=utf8,
         default="",
         metavar="NAME[@VERSION]",
         help="default: the server's only or default one, its latest version",
@@ -89,7 +90,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("standard input can be read once only")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that are not text
-    return asyncio.run(_run(arguments))
+    try:
+        return asyncio.run(_run(arguments))
+    except ClientError as error:
+        raise CommandError(str(error)) from error
 
 
 async def _run(arguments: argparse.Namespace) -> int:

@@ -4,8 +4,8 @@ import argparse
 import os
 from pathlib import Path
 
-from convlens.cli.errors import CommandError
-from convlens.client import DEFAULT_ADDRESS, Tls
+from convlens.cli.errors import CommandError, UsageError
+from convlens.client import DEFAULT_ADDRESS, ClientError, Tls
 from convlens.client.connection import Connection
 
 TOKEN_VARIABLE = "CONVLENS_TOKEN"  # noqa: S105 - a name, not a token
@@ -39,14 +39,18 @@ def connection(arguments: argparse.Namespace) -> Connection:
     """What the arguments and the environment ask for.
 
     Raises:
-        CommandError: the token's file cannot be read.
+        UsageError: there is a certificate without a key, or a key without a certificate.
+        CommandError: the token's file cannot be read, or it is no token.
     """
+    if (arguments.tls_cert is None) != (arguments.tls_key is None):
+        raise UsageError("TLS needs both --tls-cert and --tls-key")
     files = (arguments.tls_ca, arguments.tls_cert, arguments.tls_key)
-    return Connection(
-        address=arguments.address,
-        tls=Tls(*files) if arguments.tls or any(files) else None,
-        token=_token(arguments.token_file),
-    )
+    tls = Tls(*files) if arguments.tls or any(files) else None
+    token = _token(arguments.token_file)
+    try:
+        return Connection(arguments.address, tls, token)
+    except ClientError as error:
+        raise CommandError(f"{arguments.token_file or TOKEN_VARIABLE}: {error}") from error
 
 
 def _token(file: Path | None) -> str | None:

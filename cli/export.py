@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convlens.cli.arguments import positive, share
+from convlens.cli.arguments import natural, positive, share
 from convlens.cli.errors import CommandError, UsageError
 from convlens.cli.exporting import (
     Fact,
@@ -17,6 +17,7 @@ from convlens.cli.exporting import (
     print_facts,
     progress_bar,
     reported_progress,
+    require_folder,
     written_fact,
 )
 
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "your own: .pth, .pt, .safetensors (default)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of initialisation and training (0)"
+        "--seed", type=natural, default=0, metavar="N", help="of initialisation and training (0)"
     )
     parser.add_argument(
         "--image-size", type=positive, metavar="N", help="height and width of the input, in pixels"
@@ -105,11 +106,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _export_one(arguments: argparse.Namespace) -> None:
+    output = arguments.output or Path(f"{arguments.name.rpartition(':')[2]}.onnx")
+    require_folder(output)
     # Importing torch takes seconds, which `--help` need not wait for.
     from convlens.export import export_model
 
     precision = _precision_options(arguments)
-    output = arguments.output or Path(f"{arguments.name.rpartition(':')[2]}.onnx")
     with exporting(), reported_progress() as report:
         result = export_model(
             arguments.name,

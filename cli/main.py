@@ -5,6 +5,7 @@ It is imported only when it is asked for, so that `--help` answers at once.
 """
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -24,6 +25,9 @@ COMMANDS = {
     "bench": ("put a server under load and measure it", ("client",)),
     "demo": ("serve the bundled model and classify the bundled pictures", ("serve", "serve-gpu")),
 }
+
+# Errors of a disk below the output, of which a quota is one.
+UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,7 +78,9 @@ def _run(prog: str, name: str, words: Sequence[str]) -> int:
             prog=prog, description=summary[0].upper() + summary[1:] + "."
         )
         command.add_arguments(parser)
-        return int(command.run(parser.parse_args(words)))
+        exit_code = int(command.run(parser.parse_args(words)))
+        sys.stdout.flush()
+        return exit_code
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("convlens"):
             raise
@@ -83,11 +89,20 @@ def _run(prog: str, name: str, words: Sequence[str]) -> int:
     except CommandError as error:
         return _fail(prog, str(error), error.exit_code)
     except BrokenPipeError:
-        # The reader (head, less) has gone: keep the interpreter from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # the reader (head, less) has gone
         return 1
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        _drop_output()
+        return _fail(prog, f"the output cannot be written: {error.strerror}", 1)
     except KeyboardInterrupt:
         return _fail(prog, "interrupted", 130)
+
+
+def _drop_output() -> None:
+    """Keep the interpreter from complaining at exit of what cannot be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(prog: str, line: str, exit_code: int) -> int:

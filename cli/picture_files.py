@@ -44,9 +44,12 @@ async def listed_files(file: str) -> AsyncIterator[str]:
         stream = asyncio.StreamReader()
         loop = asyncio.get_running_loop()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), sys.stdin)
-        async for line in stream:
-            if name := line.rstrip(b"\r\n"):
-                yield os.fsdecode(name)
+        try:
+            async for line in stream:
+                if name := line.rstrip(b"\r\n"):
+                    yield os.fsdecode(name)
+        except ValueError as error:
+            raise CommandError("--from-file -: a line is too long for a path") from error
         return
     for path in _lines(file):
         yield path

@@ -11,6 +11,7 @@ from convlens.cli.exporting import (
     parity_fact,
     print_facts,
     reported_progress,
+    require_folder,
     written_fact,
 )
 
@@ -61,11 +62,12 @@ def run(arguments: argparse.Namespace) -> int:
         UsageError: no architecture has that name.
         CommandError: the training or the export failed; no file is left behind.
     """
+    # Resolved for its name alone: "." has none of its own.
+    output = arguments.output or Path(f"{Path(arguments.folder).resolve().name}.onnx")
+    require_folder(output)
     # Importing torch takes seconds, which `--help` need not wait for.
     from convlens.export import train_own
 
-    # Resolved for its name alone: "." has none of its own.
-    output = arguments.output or Path(f"{Path(arguments.folder).resolve().name}.onnx")
     with exporting(), reported_progress() as report:
         result = train_own(
             arguments.folder,

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from convlens.cli.arguments import positive, seconds
+from convlens.cli.arguments import positive, some_seconds
 from convlens.cli.errors import CommandError
 from convlens.cli.output import write, write_text
 from convlens.server.agreement import MIN_TOP1_AGREEMENT
@@ -150,7 +150,4 @@ def _json(tuning: Tuning) -> dict[str, Any]:
 
 
 def _budget(text: str) -> float:
-    value = seconds(text.removesuffix("s"))
-    if value == 0:
-        raise argparse.ArgumentTypeError("must be more than 0 seconds")
-    return value
+    return some_seconds(text.removesuffix("s"))

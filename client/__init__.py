@@ -12,6 +12,7 @@ from convlens.client.connection import (
 from convlens.client.errors import (
     AccessError,
     ClientError,
+    ClosedError,
     DeadlineExceededError,
     InvalidArgumentError,
     NotFoundError,
@@ -40,6 +41,7 @@ __all__ = [
     "Classification",
     "Client",
     "ClientError",
+    "ClosedError",
     "DeadlineExceededError",
     "InvalidArgumentError",
     "ModelDescription",

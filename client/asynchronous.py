@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,7 +18,7 @@ from convlens.client.connection import (
     Tls,
     aio_channel,
 )
-from convlens.client.errors import ClientError
+from convlens.client.errors import ClientError, ClosedError
 from convlens.client.messages import (
     Classification,
     Metadata,
@@ -56,6 +57,7 @@ class AsyncClient:
         self._retry = Retry(retries, timeout_seconds)
         connection = Connection(address, tls, token)
         self._metadata = connection.metadata
+        self._closed = False
         self._channel = aio_channel(connection)
         self._stub = pb_grpc.ClassifierStub(self._channel)
 
@@ -66,10 +68,10 @@ class AsyncClient:
         image = picture
         if not isinstance(image, bytes):
             image = await asyncio.to_thread(picture_bytes, picture)
-        request = pb.ClassifyRequest(model=model, version=version, image=image, top_k=top_k)
+        request = messages.classify_request(model, version, image, top_k)
         return messages.classification(*await self._call(self._stub.Classify, request))
 
-    def classify_many(
+    async def classify_many(
         self,
         pictures: Iterable[Picture] | AsyncIterable[Picture],
         *,
@@ -98,7 +100,12 @@ class AsyncClient:
                 answer = error
             return Outcome(index, picture, answer)
 
-        return ask_many_async(pictures, ask, concurrency=concurrency, ordered=ordered)
+        outcomes = ask_many_async(pictures, ask, concurrency=concurrency, ordered=ordered)
+        async with aclosing(outcomes):
+            async for outcome in outcomes:
+                if isinstance(outcome.error, ClosedError):
+                    raise outcome.error
+                yield outcome
 
     async def list_models(self) -> tuple[ModelSummary, ...]:
         """Every version of every model that the server knows; see `Client.list_models`."""
@@ -107,23 +114,33 @@ class AsyncClient:
 
     async def describe_model(self, model: str = "", version: str = "") -> ModelDescription:
         """All about one model; see `Client.describe_model`."""
-        request = pb.DescribeModelRequest(model=model, version=version)
+        request = messages.describe_request(model, version)
         response, _ = await self._call(self._stub.DescribeModel, request)
         return messages.model_description(response)
 
     async def close(self) -> None:
-        """Close the connection; calls in flight are cancelled."""
+        """Close the connection; calls in flight end with `ClosedError`, as any later ones do."""
+        self._closed = True
         await self._channel.close()
 
     async def _call(self, method: Any, request: Any) -> tuple[Any, Metadata]:
         """The response and its trailers, after as many attempts as it takes."""
         attempts = Attempts(self._retry, self._address)
         while True:
+            if self._closed:
+                raise ClosedError
             call = method(request, timeout=attempts.remaining_seconds, metadata=self._metadata)
             try:
                 return await call, await call.trailing_metadata()
             except grpc.aio.AioRpcError as error:
+                if self._closed:
+                    raise ClosedError from error
                 await asyncio.sleep(attempts.pause_after(error))
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if not self._closed or (task is not None and task.cancelling()):
+                    raise
+                raise ClosedError from error  # the channel has cancelled the call, not its caller
 
     async def __aenter__(self) -> Self:
         return self

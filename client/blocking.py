@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Generator, Iterable
+from contextlib import closing
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,7 +18,7 @@ from convlens.client.connection import (
     Tls,
     channel,
 )
-from convlens.client.errors import ClientError, from_rpc_error
+from convlens.client.errors import ClientError, ClosedError
 from convlens.client.messages import (
     Classification,
     Metadata,
@@ -83,9 +84,7 @@ class Client:
         Raises:
             ClientError: see the tree in `convlens.client.errors`.
         """
-        request = pb.ClassifyRequest(
-            model=model, version=version, image=picture_bytes(picture), top_k=top_k
-        )
+        request = messages.classify_request(model, version, picture_bytes(picture), top_k)
         return messages.classification(*self._call(self._stub.Classify, request))
 
     def classify_many(
@@ -101,7 +100,8 @@ class Client:
         """Classify pictures as they come, several at a time, in constant memory.
 
         A picture that fails has its error in its outcome and does not stop the others. At the most
-        2 x concurrency pictures are read ahead of the outcomes that have been taken.
+        2 x concurrency pictures are read ahead of the outcomes that have been taken. Where the
+        client is closed meanwhile, the iteration ends with `ClosedError`.
 
         Args:
             pictures: each as for `classify`; read from this thread, a few at a time.
@@ -124,7 +124,12 @@ class Client:
                 answer = error
             return Outcome(index, picture, answer)
 
-        return ask_many(pictures, ask, concurrency=concurrency, ordered=ordered)
+        outcomes = ask_many(pictures, ask, concurrency=concurrency, ordered=ordered)
+        with closing(outcomes):
+            for outcome in outcomes:
+                if isinstance(outcome.error, ClosedError):
+                    raise outcome.error
+                yield outcome
 
     def list_models(self) -> tuple[ModelSummary, ...]:
         """Every version of every model that the server knows.
@@ -141,12 +146,12 @@ class Client:
         Raises:
             ClientError: see the tree in `convlens.client.errors`.
         """
-        request = pb.DescribeModelRequest(model=model, version=version)
+        request = messages.describe_request(model, version)
         response, _ = self._call(self._stub.DescribeModel, request)
         return messages.model_description(response)
 
     def close(self) -> None:
-        """Close the connection; calls in flight are cancelled."""
+        """Close the connection; calls in flight end with `ClosedError`, as any later ones do."""
         self._closed.set()
         self._channel.close()
 
@@ -154,14 +159,20 @@ class Client:
         """The response and its trailers, after as many attempts as it takes."""
         attempts = Attempts(self._retry, self._address)
         while True:
+            if self._closed.is_set():
+                raise ClosedError
             try:
                 response, call = method.with_call(
                     request, timeout=attempts.remaining_seconds, metadata=self._metadata
                 )
                 return response, call.trailing_metadata()
             except grpc.RpcError as error:
-                if self._closed.wait(attempts.pause_after(error)):
-                    raise from_rpc_error(error, self._address) from error
+                if self._closed.is_set() or self._closed.wait(attempts.pause_after(error)):
+                    raise ClosedError from error
+            except ValueError as error:  # of grpc, where the channel was closed just now
+                if not self._closed.is_set():
+                    raise
+                raise ClosedError from error
 
     def __enter__(self) -> Self:
         return self

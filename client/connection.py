@@ -1,11 +1,12 @@
 """How a server is reached: its address, TLS, the token."""
 
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 
-from convlens.client.errors import ClientError
+from convlens.client.errors import ClientError, InvalidArgumentError
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_TIMEOUT_SECONDS = 30.0
@@ -34,17 +35,27 @@ class Tls:
         ca: who signed the server's certificate; None for those that the system trusts.
         certificate: our own, where the server asks for one.
         key: of our own certificate.
+
+    Raises:
+        InvalidArgumentError: there is a certificate without a key, or a key without a certificate.
     """
 
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
 
+    def __post_init__(self) -> None:
+        # grpc ends the whole process where it is given one of them.
+        if (self.certificate is None) != (self.key is None):
+            raise InvalidArgumentError(
+                "INVALID_ARGUMENT", "TLS needs the certificate and its key together"
+            )
+
     def credentials(self) -> grpc.ChannelCredentials:
         """What a channel is opened with.
 
         Raises:
-            ClientError: a file cannot be read.
+            ClientError: a file cannot be read, or is not what it should be.
         """
         try:
             ca, certificate, key = (
@@ -53,7 +64,21 @@ class Tls:
             )
         except OSError as error:
             raise ClientError("INVALID_ARGUMENT", f"{error.filename}: {error.strerror}") from error
+        self._check()
         return grpc.ssl_channel_credentials(ca, key, certificate)
+
+    def _check(self) -> None:
+        """Let Python read them first: grpc tells its log alone what it cannot use."""
+        context = ssl.create_default_context()
+        about = f"certificates: {self.ca}"
+        try:
+            if self.ca is not None:
+                context.load_verify_locations(self.ca)
+            if self.certificate is not None:
+                about = f"a certificate and its key: {self.certificate}, {self.key}"
+                context.load_cert_chain(self.certificate, self.key, password="")
+        except ssl.SSLError as error:
+            raise InvalidArgumentError("INVALID_ARGUMENT", f"not PEM {about}") from error
 
 
 @dataclass(frozen=True)
@@ -64,11 +89,21 @@ class Connection:
         address: "host:port".
         tls: the certificates of an encrypted connection; None for a plain one.
         token: that opens the server, where it asks for one.
+
+    Raises:
+        InvalidArgumentError: the token cannot be sent.
     """
 
     address: str = DEFAULT_ADDRESS
     tls: Tls | None = None
     token: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        token = self.token or ""
+        if not (token.isascii() and token.isprintable()):
+            raise InvalidArgumentError(
+                "INVALID_ARGUMENT", "a token must be one line of printable ASCII characters"
+            )
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:

@@ -7,6 +7,7 @@ ClientError
 ├── AccessError            no token, an unknown one, or one that does not open the model
 ├── OverloadedError        the server's queue is full
 ├── DeadlineExceededError  no answer within the timeout
+├── ClosedError            the client was closed
 ├── UnavailableError       no server at the address, or one that starts or stops
 └── ServerError            everything else, the server's own faults among it
 """
@@ -60,6 +61,13 @@ class OverloadedError(ClientError):
 
 class DeadlineExceededError(ClientError):
     """There was no answer within the timeout."""
+
+
+class ClosedError(ClientError):
+    """The client was closed, before the call or while it was in flight."""
+
+    def __init__(self) -> None:
+        super().__init__("CANCELLED", "the client is closed")
 
 
 class UnavailableError(ClientError):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from convlens.client.errors import ClientError
+from convlens.client.errors import ClientError, InvalidArgumentError
 from convlens.client.pictures import Picture
 from convlens.proto import classifier_pb2 as pb
 
@@ -122,6 +122,32 @@ class ModelDescription:
     metadata: Mapping[str, str]
     labels: tuple[str, ...]
     analysis_json: str
+
+
+def classify_request(model: str, version: str, image: bytes, top_k: int) -> pb.ClassifyRequest:
+    """Ask for one picture.
+
+    Raises:
+        InvalidArgumentError: a value cannot be sent.
+    """
+    try:
+        return pb.ClassifyRequest(model=model, version=version, image=image, top_k=top_k)
+    except ValueError as error:
+        text = f"not to be sent: model {model!a}, version {version!a}, top_k {top_k}"
+        raise InvalidArgumentError("INVALID_ARGUMENT", text) from error
+
+
+def describe_request(model: str, version: str) -> pb.DescribeModelRequest:
+    """Ask for one model.
+
+    Raises:
+        InvalidArgumentError: a value cannot be sent.
+    """
+    try:
+        return pb.DescribeModelRequest(model=model, version=version)
+    except ValueError as error:
+        text = f"not to be sent: model {model!a}, version {version!a}"
+        raise InvalidArgumentError("INVALID_ARGUMENT", text) from error
 
 
 def classification(response: pb.ClassifyResponse, trailers: Metadata) -> Classification:

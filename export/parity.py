@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from convlens.analysis.card import Golden, golden_input, relative_deviation
-from convlens.export.errors import ParityError
+from convlens.export.errors import ConversionError, ParityError
 from convlens.export.photographs import photograph_input
 
 # onnxruntime reads it when it is imported.
@@ -58,6 +58,7 @@ def check_parity(network: nn.Module, model: bytes, *input_shapes: tuple[int, ...
     Raises:
         ParityError: an output differs by more than 1e-4 of the outputs' spread, or in its shape,
             or another class comes first.
+        ConversionError: the network cannot take such pictures, or gives no rows of classes.
     """
     session = open_session(model)
     relative = absolute = 0.0
@@ -95,9 +96,29 @@ def golden_of(outputs: NDArray[Any], shape: tuple[int, ...], tolerance: float) -
 
 @torch.no_grad()
 def torch_outputs(network: nn.Module, inputs: NDArray[np.float32]) -> NDArray[Any]:
-    """Run a network: (batch, *input_shape) in, its only output out."""
-    outputs: NDArray[Any] = network(torch.from_numpy(inputs)).numpy()
-    return outputs
+    """Run a network: (batch, *input_shape) in, (batch, classes) out.
+
+    Raises:
+        ConversionError: it cannot take such inputs, or gives something else.
+    """
+    name, size = type(network).__name__, "x".join(map(str, inputs.shape[1:]))
+    try:
+        outputs = network(torch.from_numpy(inputs))
+    # It may be the user's code: whatever it raises is the reason.
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ConversionError(f"{name} does not take pictures of {size}: {reason}") from error
+    if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
+        given = (
+            f"a tensor of shape {tuple(outputs.shape)}"
+            if isinstance(outputs, torch.Tensor)
+            else type(outputs).__name__
+        )
+        raise ConversionError(
+            f"{name} gives {given}: a classifier gives one tensor of (batch, classes)"
+        )
+    values: NDArray[Any] = outputs.numpy()
+    return values
 
 
 def open_session(model: bytes) -> ort.InferenceSession:

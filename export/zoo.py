@@ -117,6 +117,8 @@ def _export_apart(name: str, request: ZooRequest) -> Outcome:
             return Outcome(name, failure=str(error))
         except BrokenProcessPool:
             return Outcome(name, failure="its process was killed, most likely for lack of memory")
+        except Exception as error:  # noqa: BLE001 - one of them stops none of the others
+            return Outcome(name, failure=f"{type(error).__name__}: {error}")
 
 
 def _is_done(path: Path, name: str, request: ZooRequest) -> bool:

@@ -70,6 +70,8 @@ class Admission:
         """Take the places, see `admitted`; returns how many rows are in flight up to these."""
         before = self._places.taken_before(priority)
         seconds = self._pace.predict(before + rows) if before else 0.0
+        if time.monotonic() > deadline:
+            raise DeadlineExceededError("the deadline has passed")
         if time.monotonic() + seconds > deadline:
             raise DeadlineExceededError(
                 f"{before} pictures are in flight for model {self._model!r}: with them this "

@@ -59,16 +59,27 @@ def pictures_trial(model: Model, folder: Path) -> Trial:
     """Read the pictures of a folder, at most `MAX_PICTURES`, in the order of their paths.
 
     Raises:
-        InvalidPictureError: there is none, or the model takes no pictures.
+        InvalidPictureError: there is none, one cannot be read, or the model takes no pictures.
     """
     how = model.card.preprocessing
     if how is None:
         raise InvalidPictureError("the model carries no preprocessing: it takes no pictures")
     pixels = model.signature.inputs[0].datatype == "UINT8"
-    read = to_pixels if pixels else to_input
+    to_model = to_pixels if pixels else to_input
+
+    def read(path: Path) -> Array:
+        try:
+            return to_model(path.read_bytes(), how, MAX_PIXELS)
+        except InvalidPictureError as error:
+            raise InvalidPictureError(f"{path}: {error}") from error
+        except OSError as error:
+            raise InvalidPictureError(f"{path}: {error.strerror}") from error
+
     suffixes = {f".{name.lower()}" for name in (*FORMATS, "JPG")}
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
-    inputs = [read(path.read_bytes(), how, MAX_PIXELS) for path in paths[:MAX_PICTURES]]
+    paths = sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file()
+    )
+    inputs = [read(path) for path in paths[:MAX_PICTURES]]
     if not inputs:
         raise InvalidPictureError(f"there is no picture in {folder}")
     return Trial(np.stack(inputs), f"{len(inputs)} pictures of {folder}")

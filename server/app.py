@@ -198,7 +198,10 @@ async def _serve(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
     async with App(settings) as app:
         address = app.listen()
         with HttpPort(
-            settings.host, settings.metrics_port, app.metrics.registry, app.probes
+            settings.metrics_host or settings.host,
+            settings.metrics_port,
+            app.metrics.registry,
+            app.probes,
         ) as http:
             await app.answer()
             if await either(app.load(), stop):

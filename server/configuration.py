@@ -1,7 +1,9 @@
 """Where the settings come from: flags, then the environment, then a TOML file, then defaults."""
 
 import difflib
+import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from convlens.server.errors import ConfigurationError
 from convlens.server.settings import Settings
@@ -41,6 +44,20 @@ class Configuration:
         )
 
 
+class _Variables(EnvSettingsSource):
+    """Reads the variables; what is no JSON where pairs are needed is named."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """The pairs of a setting such as aliases."""
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            key, _, needed = re.split("([=@])", (field.examples or ["KEY=VALUE"])[0], maxsplit=1)
+            form = json.dumps({key: needed})
+            name = f"{PREFIX}{field_name.upper()}"
+            raise ConfigurationError(f"{name}: must be JSON, as {form}, is {value!r}") from error
+
+
 class _Environment(BaseSettings, Settings):
     """The fields of `Settings`, as pydantic-settings reads them from environment variables."""
 
@@ -69,6 +86,9 @@ def configure(flags: Mapping[str, Any], file: Path | None) -> Configuration:
             origins[name] = origin.format(
                 name=name, NAME=name.upper(), flag=flag_of(name).removeprefix("--")
             )
+    for name, field in Settings.model_fields.items():
+        if values.get(name) == "" and field.annotation is not str:
+            raise ConfigurationError(f"{origins[name]}: is empty: give a value, or leave it out")
     try:
         return Configuration(Settings.model_validate(values), origins)
     except ValidationError as error:
@@ -94,10 +114,7 @@ def _cache_dir() -> Path | None:
 
 
 def _read_environment() -> dict[str, Any]:
-    try:
-        return EnvSettingsSource(_Environment)()
-    except SettingsError as error:
-        raise ConfigurationError(f"environment: {error}") from error
+    return _Variables(_Environment)()
 
 
 def _read_file(file: Path | None) -> dict[str, Any]:

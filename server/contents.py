@@ -59,7 +59,7 @@ def read_tensors(request: pb.ModelInferRequest) -> dict[str, Tensor]:
             raise InvalidTensorError(f"input {name!r} is there twice")
         count = _element_count(entry, shape)
         elements = _raw_elements(entry, count, raw[index]) if raw else _typed(entry, count)
-        tensors[name] = Tensor(datatype, elements.reshape(shape))
+        tensors[name] = Tensor(datatype, _shaped(entry, elements))
     return tensors
 
 
@@ -87,6 +87,16 @@ def _element_count(entry: InputTensor, shape: tuple[int, ...]) -> int:
             f"input {entry.name!r} has shape {list(shape)}; no length may be negative"
         )
     return math.prod(shape)
+
+
+def _shaped(entry: InputTensor, elements: Array) -> Array:
+    try:
+        return elements.reshape(tuple(entry.shape))
+    except ValueError as error:  # its number of elements fits
+        raise InvalidTensorError(
+            f"input {entry.name!r} has {len(entry.shape)} axes, the longest of "
+            f"{max(entry.shape, default=0)}: no array can have that shape"
+        ) from error
 
 
 def _raw_elements(entry: InputTensor, count: int, data: bytes) -> Array:

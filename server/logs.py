@@ -2,15 +2,18 @@
 
 import json
 import logging
+import re
 import sys
 import traceback
 from datetime import UTC, datetime
 from io import FileIO, TextIOWrapper
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 LogFormat = Literal["text", "json"]
 
 STDERR = 2  # the file descriptor
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 ACCESS = logging.getLogger("convlens.access")
 
@@ -41,7 +44,11 @@ class StderrHandler(logging.StreamHandler[TextIO]):
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level, logger, message, then what else is known as key=value."""
+    """Time, level, logger, message, then what else is known as key=value.
+
+    Callers choose some of the text: no control character of theirs begins a line or moves the
+    cursor of a terminal, and the lines of a traceback are indented.
+    """
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -49,7 +56,12 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """The line without a traceback."""
         pairs = "".join(f" {name}={value}" for name, value in _fields(record).items())
-        return super().formatMessage(record) + pairs
+        return _escaped(super().formatMessage(record) + pairs)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+        """The traceback."""
+        lines = super().formatException(ei).split("\n")
+        return "\n".join(f"  {_escaped(line)}" for line in lines)
 
 
 class JsonFormatter(logging.Formatter):
@@ -67,6 +79,10 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             entry["traceback"] = "".join(traceback.format_exception(*record.exc_info))
         return json.dumps(entry, ensure_ascii=False, default=str)
+
+
+def _escaped(text: str) -> str:
+    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

@@ -29,6 +29,8 @@ class ModelFile:
 def find_model_files(folder: Path) -> list[ModelFile]:
     """Find `name.onnx` (version 1) and `name/version/model.onnx` in a folder.
 
+    Hidden ones are passed over: they are what editors and copiers have not finished yet.
+
     Returns:
         By name, then by version as a number. A plain file stands before a folder's version 1.
 
@@ -39,11 +41,13 @@ def find_model_files(folder: Path) -> list[ModelFile]:
         raise StartError(f"--models {folder}: there is no such folder")
     found: dict[tuple[str, str], ModelFile] = {}
     for path in folder.glob("*/*/model.onnx"):
+        if path.parent.parent.name.startswith("."):
+            continue
         if path.parent.name.isdecimal():
             _add(found, path.parent.parent.name, path.parent.name, path)
         else:
             logger.warning("%s: ignored, its folder's name is not a number", path)
-    for path in folder.glob("*.onnx"):
+    for path in folder.glob("[!.]*.onnx"):
         _add(found, path.stem, "1", path)
     return sorted(found.values(), key=lambda file: (file.name, int(file.version)))
 

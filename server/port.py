@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 
 from convlens.server.errors import StartError
 from convlens.server.http2 import GrpcServer
+from convlens.server.probe_port import bracketed
 from convlens.server.settings import Settings
 from convlens.server.tls import Certificates
 
@@ -18,7 +19,7 @@ _NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 FREE_PORT_TRIES = 10
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 
 
 def open_port(server: GrpcServer, settings: Settings) -> str:
@@ -39,7 +40,7 @@ def open_port(server: GrpcServer, settings: Settings) -> str:
     except OSError as error:  # somebody else began to listen just now
         _close(sockets)
         raise _in_use(settings) from error
-    return f"{settings.host}:{sockets[0].getsockname()[1]}"
+    return f"{bracketed(settings.host)}:{sockets[0].getsockname()[1]}"
 
 
 def _bound_sockets(settings: Settings, *, shared: bool) -> list[socket.socket]:
@@ -106,7 +107,7 @@ def _addresses(settings: Settings) -> list[tuple[socket.AddressFamily, str]]:
             settings.host.strip("[]"), settings.port, type=socket.SOCK_STREAM
         )
     except OSError as error:
-        raise _in_use(settings) from error
+        raise StartError(f"--host {settings.host}: {error.strerror}") from error
     return sorted({(family, str(address[0])) for family, _, _, _, address in found})
 
 
@@ -136,7 +137,7 @@ def warn_if_open(settings: Settings) -> None:
     if settings.tls_cert is None and settings.host not in LOOPBACK:
         logger.warning(
             "listening on %s:%d without TLS: whoever can reach it can read what is sent%s",
-            settings.host,
+            bracketed(settings.host),
             settings.port,
             "" if settings.tokens else ", and anybody may call",
         )
@@ -144,6 +145,6 @@ def warn_if_open(settings: Settings) -> None:
 
 def _in_use(settings: Settings) -> StartError:
     return StartError(
-        f"--port {settings.port}: cannot listen on {settings.host}:{settings.port}: "
+        f"--port {settings.port}: cannot listen on {bracketed(settings.host)}:{settings.port}: "
         "it is in use, or not allowed"
     )

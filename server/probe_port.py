@@ -1,5 +1,6 @@
 """The HTTP port for those who watch: /metrics, /livez and /readyz."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -38,6 +39,16 @@ class Probes:
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            # IPv4 comes in here too, where the address is that of all interfaces.
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
 
 class _Handler(WSGIRequestHandler):
     timeout = 10  # a caller that says nothing does not hold the port for ever
@@ -50,7 +61,7 @@ class HttpPort:
     """Serves the three pages in a thread of its own.
 
     Args:
-        host: to listen on.
+        host: to listen on; IPv4 where it has addresses of both kinds.
         port: 0 takes a free one.
         registry: what /metrics shows.
         probes: what /livez and /readyz ask.
@@ -78,12 +89,15 @@ class HttpPort:
             return _text(start_response, "503 Service Unavailable", "no")
 
         try:
-            self._server = make_server(host, port, app, _Server, _Handler)
+            family, address = _first_address(host)
+            kind = _Server6 if family == socket.AF_INET6 else _Server
+            self._server = make_server(address, port, app, kind, _Handler)
         except OSError as error:
             raise StartError(
-                f"--metrics-port {port}: cannot listen on {host}:{port}: {error.strerror}"
+                f"--metrics-port {port}: cannot listen on {bracketed(host)}:{port}: "
+                f"{error.strerror}"
             ) from error
-        self.metrics_url = f"http://{host}:{self._server.server_port}/metrics"
+        self.metrics_url = f"http://{bracketed(host)}:{self._server.server_port}/metrics"
         self._thread = threading.Thread(target=self._server.serve_forever, name="http", daemon=True)
         self._thread.start()
 
@@ -93,6 +107,16 @@ class HttpPort:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+def bracketed(host: str) -> str:
+    """As a host stands before a port: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+def _first_address(host: str) -> tuple[int, str]:
+    found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+    return min((int(family), str(address[0])) for family, _, _, _, address in found)
 
 
 def _text(start_response: Callable[..., Any], status: str, text: str) -> list[bytes]:

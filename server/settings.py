@@ -68,6 +68,9 @@ class Settings(BaseModel):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Port = Field(50051, description="of the gRPC server; 0: a free one")
     metrics_port: Port = Field(9464, description="of /metrics, /livez, /readyz; 0: a free one")
+    metrics_host: str = Field(
+        "", description="address of the metrics port, for those who watch (default: as --host)"
+    )
     provider: Provider = Field(
         "auto",
         description="what runs the models; auto: what they were tuned for, else CUDA where it "

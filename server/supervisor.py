@@ -60,7 +60,8 @@ async def _supervise(settings: Settings, on_ready: Callable[[Ready], None]) -> N
     with reserved_port(settings) as port:
         supervisor = Supervisor(_of_each_worker(settings, port), on_ready)
         registry.register(_Page(supervisor, asyncio.get_running_loop()))
-        with HttpPort(settings.host, settings.metrics_port, registry, supervisor.probes) as http:
+        host = settings.metrics_host or settings.host
+        with HttpPort(host, settings.metrics_port, registry, supervisor.probes) as http:
             await supervisor.run(stop, http.metrics_url)
 
 

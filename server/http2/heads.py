@@ -3,6 +3,7 @@
 import base64
 import binascii
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -25,6 +26,7 @@ _OWN = frozenset(("te", "content-type", "grpc-timeout", "grpc-encoding", "grpc-a
 _UNESCAPED = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 _MOST_CHARACTERS = 1024  # of a message: clients take few bytes of trailers
 _MOST_PATH_CHARACTERS = 100  # that are quoted
+_FORBIDDEN = re.compile("[\0\r\n]")  # in a value, by RFC 9113, section 8.2.1
 _RESIZES = frozenset(bytes((byte,)) for byte in range(0x20, 0x40))  # begin a change of the table
 _INDEXED_STATUS_200 = b"\x88"  # of HPACK's static table
 
@@ -117,6 +119,8 @@ def _head(raw: Iterable[tuple[bytes, bytes]], excess_bytes: int) -> RequestHead:
             raise ValueError("gRPC's calls are POST requests")
         if any(name != name.lower() for name, _ in fields):
             raise ValueError("the names of headers are in lower case")
+        if any(_FORBIDDEN.search(value) for _, value in fields):
+            raise ValueError("the values of headers have no NUL, CR or LF")
         metadata = tuple(
             item
             for name, value in fields

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support import DIGITS, RunningServer, grey_png, running_server
+from tests.support import BUNDLED, DIGITS, RunningServer, grey_png, running_server
 
 COMMAND = (sys.executable, "-m", "convlens.cli", "classify")
 FOLDER = DIGITS[0].parent
@@ -183,6 +183,41 @@ def test_the_token_comes_from_the_environment_or_a_file(tmp_path: Path) -> None:
         assert _classify(*words).returncode == 1
         assert _classify(*words, CONVLENS_TOKEN="open").returncode == 0
         assert _classify(*words, "--token-file", str(file)).returncode == 0
+
+
+def test_wrong_words_of_the_shell_are_one_line(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("two\nlines")
+    for words, stdin, said in (
+        (["--token-file", str(token)], b"", "must be one line of printable ASCII"),
+        (["--tls-cert", str(token)], b"", "TLS needs both --tls-cert and --tls-key"),
+        (["--tls-ca", str(token)], b"", "not PEM certificates"),
+        (["--model", os.fsdecode(b"\xff")], b"", "must be UTF-8 text"),
+        (["--from-file", "-"], b"x" * 200_000, "a line is too long for a path"),
+    ):
+        picture = [] if stdin else [str(DIGITS[0])]
+        done = _classify("--retries", "0", *words, *picture, stdin=stdin)
+        assert done.returncode in (1, 2)
+        assert said in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+
+
+def test_an_output_that_cannot_be_written_is_one_line(lenet5_server: RunningServer) -> None:
+    classify = ["classify", "--address", lenet5_server.address, str(DIGITS[0])]
+    for words in (classify, ["analyze", str(BUNDLED)]):
+        with open("/dev/full", "w") as full:  # noqa: PTH123 - as a shell's >/dev/full
+            done = subprocess.run(
+                [*COMMAND[:-1], *words],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+        assert done.returncode == 1
+        assert done.stderr.splitlines() == [
+            f"convlens {words[0]}: the output cannot be written: No space left on device"
+        ]
 
 
 def test_a_terminal_shows_a_bar_and_a_pipe_gets_clean_lines(lenet5_server: RunningServer) -> None:

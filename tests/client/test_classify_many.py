@@ -1,6 +1,7 @@
 """Many pictures: in order or as they come, each with its own failure, never read far ahead."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, closing
 
@@ -9,6 +10,7 @@ import pytest
 from convlens.client import (
     AsyncClient,
     Client,
+    ClosedError,
     InvalidArgumentError,
     OverloadedError,
     Picture,
@@ -115,6 +117,26 @@ async def test_an_iteration_that_is_left_leaves_nothing_in_flight(
         async with aclosing(client_.classify_many(Counted(), concurrency=3)) as outcomes:
             await anext(outcomes)
         slow_server.wait_for_metric(SLOW_IN_FLIGHT, lambda value: value == 0)
+
+
+async def test_a_client_that_is_closed_ends_its_iterations(
+    slow_server: RunningServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Client(slow_server.address)
+    outcomes = client.classify_many(Counted(), concurrency=3)
+    next(outcomes)
+    client.close()
+    with pytest.raises(ClosedError):
+        list(outcomes)
+    asynchronous = AsyncClient(slow_server.address)
+    outcomes_ = asynchronous.classify_many(Counted(), concurrency=3)
+    await anext(outcomes_)
+    await asynchronous.close()
+    with pytest.raises(ClosedError):
+        [outcome async for outcome in outcomes_]
+    slow_server.wait_for_metric(SLOW_IN_FLIGHT, lambda value: value == 0)
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 async def test_an_error_of_the_iterator_itself_is_raised(lenet5_server: RunningServer) -> None:

@@ -7,10 +7,12 @@ import pytest
 from convlens.client import (
     AsyncClient,
     Client,
+    ClosedError,
     DeadlineExceededError,
     InvalidArgumentError,
     NotFoundError,
     PictureError,
+    Tls,
     UnavailableError,
 )
 from tests.support import DIGITS, RunningServer, grey_png
@@ -79,3 +81,38 @@ def test_a_timeout_is_a_deadline_that_the_server_knows_of(slow_server: RunningSe
         client.classify(grey_png(0))
     in_flight = 'convlens_in_flight{model="slow",version="1"}'
     slow_server.wait_for_metric(in_flight, lambda value: value == 0)
+
+
+async def test_a_client_that_is_closed_says_so(lenet5_server: RunningServer) -> None:
+    client = Client(lenet5_server.address)
+    client.close()
+    with pytest.raises(ClosedError, match="the client is closed"):
+        client.classify(DIGITS[0])
+    asynchronous = AsyncClient(lenet5_server.address)
+    await asynchronous.close()
+    with pytest.raises(ClosedError, match="the client is closed"):
+        await asynchronous.classify(DIGITS[0])
+
+
+def test_what_cannot_be_sent_is_an_invalid_argument() -> None:
+    with Client(NOBODY, retries=0) as client:
+        with pytest.raises(InvalidArgumentError, match="top_k -1"):
+            client.classify(DIGITS[0], top_k=-1)
+        with pytest.raises(InvalidArgumentError, match=r"model '\\udcff'"):
+            client.describe_model("\udcff")
+    for token in ("two\nlines", "caf\u00e9"):
+        with pytest.raises(InvalidArgumentError, match="printable ASCII"):
+            Client(NOBODY, token=token)
+
+
+def test_certificates_that_grpc_could_not_use_are_refused(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("ca.pem", "own.pem", "own.key")]
+    for file in files:
+        file.write_text("no PEM")
+    ca, certificate, key = files
+    for half in ({"certificate": certificate}, {"key": key}):
+        with pytest.raises(InvalidArgumentError, match="its key together"):
+            Tls(**half)
+    for tls in (Tls(ca), Tls(None, certificate, key)):
+        with pytest.raises(InvalidArgumentError, match="not PEM"):
+            Client(NOBODY, tls=tls)

@@ -3,9 +3,11 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
+from torch import nn
 
 from convlens.analysis.card import golden_input, relative_deviation
 from convlens.export import ParityError
+from convlens.export.errors import ConversionError
 from convlens.export.parity import check_parity, torch_outputs
 from tests.export.support import Exported
 
@@ -40,6 +42,24 @@ def test_a_tampered_graph_fails(lenet5: Exported, factor: float) -> None:
         ParityError, match="at batch size 1, on photographs, the ONNX graph differs"
     ):
         check_parity(lenet5.network, model.SerializeToString(), SHAPES["lenet5"])
+
+
+class _Doubled(nn.Module):
+    def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return pictures, pictures
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        (nn.Linear(3, 2), "Linear does not take pictures of 1x4x4: mat1 and mat2"),
+        (nn.Identity(), r"Identity gives a tensor of shape \(1, 1, 4, 4\)"),
+        (_Doubled(), "_Doubled gives tuple: a classifier gives one tensor"),
+    ],
+)
+def test_a_network_that_is_no_classifier_is_said_in_one_line(network: nn.Module, said: str) -> None:
+    with pytest.raises(ConversionError, match=said):
+        torch_outputs(network, np.zeros((1, 1, 4, 4), np.float32))
 
 
 def test_a_network_of_other_weights_fails(lenet5: Exported) -> None:

@@ -70,7 +70,9 @@ def test_a_missing_file_is_named_beside_the_names_that_there_are(tmp_path: Path)
         with_weights(find_architecture("resnet50"), "IMAGENET1K_V9", 0, lambda _done, _total: None)
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 truncated", b"plain text"])
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04 truncated", b"plain text", b"root:x:0:0:root"]
+)
 def test_a_file_that_torch_did_not_write_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.pth"
     path.write_bytes(content)

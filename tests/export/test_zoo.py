@@ -25,6 +25,13 @@ def test_a_failure_is_an_outcome_and_the_rest_is_exported_and_measured(
     assert 1e8 < done.measured.peak_bytes < 1e10
 
 
+def test_a_fault_that_nobody_foresaw_is_an_outcome_too(tmp_path: Path) -> None:
+    request = ZooRequest(tmp_path, weights="random", seed=10**30, options=GraphOptions())
+    (outcome,) = export_all(["lenet5"], request)
+    assert outcome.failure is not None
+    assert outcome.failure.startswith("ValueError: ")
+
+
 def test_what_is_there_is_kept_unless_something_else_is_asked_for(
     request_for: ZooRequest,
 ) -> None:

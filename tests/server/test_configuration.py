@@ -64,6 +64,29 @@ def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         configure({}, None)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("ALIASES", "abc", r"must be JSON, as \{\"ALIAS\": \"NAME\[@VERSION\]\"\}, is 'abc'"),
+        ("CANDIDATES", "a@2", r"must be JSON, as \{\"NAME\": \"VERSION\"\}, is 'a@2'"),
+        ("TOKENS", "", "is empty: give a value, or leave it out"),
+    ],
+)
+def test_a_variable_of_the_wrong_form_is_told_the_right_one(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(f"CONVLENS_{name}", value)
+    with pytest.raises(ConfigurationError, match=f"^CONVLENS_{name}: {said}$"):
+        configure({}, None)
+
+
+def test_pairs_may_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVLENS_ALIASES", '{"stable": "lenet5@1"}')
+    monkeypatch.setenv("CONVLENS_DEFAULT_MODEL", "")
+    settings = configure({}, None).settings
+    assert (settings.aliases, settings.default_model) == ({"stable": "lenet5@1"}, "")
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"nothing\.toml: No such file"):
         configure({}, tmp_path / "nothing.toml")

@@ -29,6 +29,12 @@ def _edited(field: str, value: Any) -> pb.ModelInferRequest:
     return request
 
 
+def _vast() -> pb.ModelInferRequest:
+    request = _edited("shape", [2**62, 2**62, 0, 1])
+    request.raw_input_contents[:] = [b""]
+    return request
+
+
 def _with_parameter(where: str) -> pb.ModelInferRequest:
     request = _edited("name", "ids")
     holder = request.inputs[0] if where == "input" else request.outputs.add(name="rows")
@@ -99,6 +105,14 @@ WRONG = {
         "raw_input_contents has 2 entries for 1 inputs",
     ),
     "mixed contents": (_mixed(), "raw_input_contents and typed contents are mixed"),
+    "a shape whose product overflows": (
+        _vast(),
+        f"input 'ids' has 4 axes, the longest of {2**62}: no array can have that shape",
+    ),
+    "too many axes": (
+        _edited("shape", [1] * 99 + [2]),
+        "input 'ids' has 100 axes, the longest of 2: no array can have that shape",
+    ),
     "no contents": (_edited("raw", []), "input 'ids' has 0 elements; INT64 [1, 2] needs 2"),
     "contents of another type": (
         typed_request("embedding", ids=("INT64", np.array([[1, 2]]), "int_contents")),

@@ -1,14 +1,17 @@
 """Logs for people and for programs."""
 
 import json
+import logging
 import signal
 import subprocess
+import sys
 
 import grpc
 import pytest
 
 from convlens.proto import classifier_pb2 as pb
 from convlens.proto import classifier_pb2_grpc as pb_grpc
+from convlens.server.logs import TextFormatter
 from tests.support import DIGITS, running_server, serve_command
 
 
@@ -43,6 +46,20 @@ def test_text_logs_show_the_same_as_pairs() -> None:
     assert len(lines) == 2
     assert "code=OK" in lines[0]
     assert "request_id=mine" in lines[0]
+
+
+def test_no_text_of_a_caller_begins_a_line_or_reaches_the_terminal_as_it_is() -> None:
+    forged = "a\n2026-01-01 ERROR forged \x1b[31m\x9b1m\u2028"
+    record = logging.makeLogRecord({"name": "x", "msg": forged, "fields": {"request_id": forged}})
+    escaped = r"a\n2026-01-01 ERROR forged \x1b[31m\x9b1m\u2028"
+    try:
+        raise ValueError(forged)
+    except ValueError:
+        record.exc_info = sys.exc_info()
+    first, *traceback = TextFormatter().format(record).split("\n")
+    assert first.endswith(f"{escaped} request_id={escaped}")
+    assert all(line.startswith("  ") for line in traceback)
+    assert "\x1b" not in "".join(traceback)
 
 
 def test_calls_are_not_logged_unless_asked() -> None:

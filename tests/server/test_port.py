@@ -73,6 +73,15 @@ async def test_a_host_that_is_not_here_at_all_is_said(monkeypatch: pytest.Monkey
         await _open(0)
 
 
+async def test_a_host_that_nobody_knows_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> list[Any]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(StartError, match="--host localhost: Name or service not known"):
+        await _open(0)
+
+
 async def test_a_port_that_somebody_listens_on_is_said() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -1,0 +1,44 @@
+"""Where the pages for those who watch are to be had."""
+
+import socket
+import urllib.request
+from typing import Any
+
+import grpc
+import pytest
+from prometheus_client import CollectorRegistry
+
+from convlens.proto import classifier_pb2 as pb
+from convlens.proto import classifier_pb2_grpc as pb_grpc
+from convlens.server.errors import StartError
+from convlens.server.probe_port import HttpPort, Probes
+from tests.support import running_server
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", "::", "localhost", "127.0.0.1"])
+def test_any_host_is_listened_on(host: str) -> None:
+    with HttpPort(host, 0, CollectorRegistry(), Probes()) as http:
+        with urllib.request.urlopen(http.metrics_url, timeout=10) as page:
+            assert page.status == 200
+        if host == "::":
+            port = int(http.metrics_url.split(":")[-1].split("/")[0])
+            socket.create_connection(("127.0.0.1", port), 10).close()
+
+
+def test_an_unknown_host_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> list[Any]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(StartError, match="cannot listen on nobody:0"):
+        HttpPort("nobody", 0, CollectorRegistry(), Probes())
+
+
+def test_a_server_answers_on_ipv6_while_its_metrics_stay_on_an_address_of_their_own() -> None:
+    with running_server("--host", "::1", "--metrics-host", "127.0.0.1") as server:
+        assert server.address.startswith("[::1]:")
+        assert server.metrics_url.startswith("http://127.0.0.1:")
+        assert "convlens_model_info" in server.page("/metrics")
+        with grpc.insecure_channel(server.address) as channel:
+            models = pb_grpc.ClassifierStub(channel).ListModels(pb.ListModelsRequest()).models
+    assert [model.name for model in models] == ["lenet5"]
