@@ -52,7 +52,7 @@ class Repository:
         settings: Settings,
         provider: str,
         metrics: Metrics,
-        on_change: Callable[[str, bool], Awaitable[None]],
+        on_change: Callable[[str, bool], None],
         jury: Jury | None = None,
     ) -> None:
         self._settings = settings
@@ -240,7 +240,7 @@ class Repository:
         self._own_metrics.default(name, default.file.version if default else None)
         self._log_promoted(name, default)
         await self._trials.follow(name, default, versions)
-        await self._on_change(name, any(entry.can_be_asked for entry in versions))
+        self._on_change(name, any(entry.can_be_asked for entry in versions))
 
     def _log_promoted(self, name: str, default: Version | None) -> None:
         """Log that a promoted version begins to answer, or ends."""
