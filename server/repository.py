@@ -3,14 +3,15 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 from convlens.server.access import GRANT
 from convlens.server.catalogue import Catalogue
 from convlens.server.errors import (
     ModelLoadError,
     ModelNotFoundError,
+    ModelNotReadyError,
     ModelRetiredError,
     StartError,
 )
@@ -76,6 +77,8 @@ class Repository:
         self._changing = asyncio.Lock()
         self._on_demand = OnDemand(self._load_unloaded, settings.queue_size)
         self._promoting: set[asyncio.Task[None]] = set()
+        self._loading: set[asyncio.Task[None]] = set()
+        self._unloading: set[asyncio.Task[None]] = set()
 
     @property
     def versions(self) -> list[Version]:
@@ -129,6 +132,9 @@ class Repository:
             ModelLoadError: a version cannot be loaded; one that was served goes on.
         """
         GRANT.get().require_admin()
+        await self._finish(self._load(name), self._loading)
+
+    async def _load(self, name: str) -> None:
         files = await asyncio.to_thread(find_model_files, self._settings.models)
         if name not in {file.name for file in files}:
             raise ModelNotFoundError(f"no file for model {name!r} in {self._settings.models.name}/")
@@ -155,6 +161,9 @@ class Repository:
             ModelNotFoundError: there is no such model.
         """
         GRANT.get().require_admin()
+        await self._finish(self._unload(name), self._unloading)
+
+    async def _unload(self, name: str) -> None:
         async with self._changing:
             versions = self._catalogue.of_model(name)
             if not versions:
@@ -210,6 +219,8 @@ class Repository:
 
     async def stop_loading(self) -> None:
         """Load nothing more for those who ask, and let those who wait for a loading know."""
+        for task in self._loading:
+            task.cancel()
         await self._on_demand.close()
 
     async def close(self) -> None:
@@ -227,6 +238,20 @@ class Repository:
         """Let a candidate answer those who name no version, as was decided."""
         async with self._changing:
             await self._lifecycle.promote(promotion)
+
+    async def _finish(
+        self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]
+    ) -> None:
+        """Do something to its end, whether or not its caller waits for that."""
+        task = asyncio.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                raise
+            raise ModelNotReadyError("the server is stopping") from None
 
     async def _load_unloaded(self, version: Version) -> None:
         async with self._changing:
