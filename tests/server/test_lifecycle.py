@@ -119,6 +119,17 @@ def test_a_broken_model_beside_good_ones_is_said_and_does_not_stop_them(tmp_path
         assert client.classify(grey_png(255), model="good").predictions[0].label == "bright"
 
 
+def test_a_model_with_a_card_that_it_contradicts_stops_no_other(tmp_path: Path) -> None:
+    golden = {"seed": 2**40, "shape": [1, 1, 32, 32], "outputs": [[1], [2, 3]], "tolerance": 1}
+    save_brightness_model(tmp_path / "golden.onnx", golden=golden)
+    save_brightness_model(tmp_path / "good.onnx")
+    save_brightness_model(tmp_path / "labels.onnx", labels=["bright"])
+    with running_server("--models", str(tmp_path)) as server:
+        assert "golden.seed: must be at most" in server.lines[0]
+        assert "it has 2 classes, and convlens.labels names 1" in server.lines[1]
+        assert server.lines[-1].startswith("serving good with cpu on ")
+
+
 def test_with_no_model_left_serve_ends_with_1_and_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty.onnx").write_bytes(b"")
     (tmp_path / "garbage.onnx").write_bytes(b"not a model")
