@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from convlens.server.errors import ModelNotFoundError
@@ -41,12 +42,9 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
             raise ModelNotFoundError(f"no service {request.service!r}")
         return self._response(request.service)
 
-    async def List(
-        self, request: health_pb2.HealthListRequest, context: Any
-    ) -> health_pb2.HealthListResponse:
-        """How the server's own services are; the models' names are not for everybody."""
-        own = (name for name in ("", LIVENESS, READINESS) if name in self._statuses)
-        return health_pb2.HealthListResponse(statuses={name: self._response(name) for name in own})
+    async def List(self, request: Any, context: Any) -> None:
+        """Not answered: the models' names are not for everybody, and no token is asked for here."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "services are not listed")
 
     async def Watch(
         self, request: health_pb2.HealthCheckRequest, context: Any

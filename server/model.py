@@ -104,7 +104,9 @@ def load_model(name: str, version: str, source: ModelSource, plan: Plan, machine
     signature = read_signature(session, pictures=card.preprocessing is not None)
     if card.golden is not None:
         tolerance = _tolerance(card, plan)
-        outputs = _check_golden(session, card.golden, signature.fixed_batch, tolerance)
+        outputs: Array | None = _check_golden(
+            session, card.golden, signature.fixed_batch, tolerance
+        )
     else:
         outputs = _warm_up(session, signature, card.preprocessing)
     if card.labels is not None and outputs is not None:

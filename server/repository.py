@@ -86,6 +86,11 @@ class Repository:
         return self._catalogue.versions
 
     @property
+    def visible(self) -> list[Version]:
+        """Those of the versions that the caller may know of."""
+        return [entry for entry in self.versions if GRANT.get().opens(entry.file.name)]
+
+    @property
     def ready(self) -> bool:
         """Whether any model can be asked."""
         return any(version.can_be_asked for version in self.versions)
