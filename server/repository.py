@@ -102,7 +102,7 @@ class Repository:
             StartError: there is nothing to load, or not a single file could be loaded.
         """
         if not self._settings.watch:
-            check_folder(self._settings.models, self._settings.default_model)
+            check_folder(self._settings)
         await self.refresh()
         if not self.ready and not self._settings.watch:
             reasons = "; ".join(f"{entry.file.path}: {entry.reason}" for entry in self.versions)

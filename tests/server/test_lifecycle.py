@@ -231,3 +231,32 @@ def test_calls_while_the_server_restarts_lose_nothing_once_retried(tmp_path: Pat
             stop.set()
             answers = calls.result(30)
     assert all(answer.predictions[0].label == "bright" for answer in answers)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--candidate", "lenet5@1"), "--candidate lenet5@1: it is the only version"),
+        (("--default-model", "nope"), "--default-model nope: there are lenet5"),
+    ],
+)
+def test_a_setting_that_serves_nobody_is_refused_at_start(
+    flags: tuple[str, ...], said: str
+) -> None:
+    ended = _serve(*flags)
+    assert ended.returncode == 1
+    assert said in _last_line(ended.stderr)
+    assert "Traceback" not in ended.stderr
+
+
+def test_settings_of_models_that_may_come_yet_are_warned_of() -> None:
+    aliases = ("--alias", "s=nope", "--alias", "old=lenet5@9", "--alias", "stable=lenet5")
+    flags = (*aliases, "--candidate", "lenet5@7", "--default-model", "stable")
+    with running_server(*flags) as server, Client(server.address) as client:
+        assert client.classify(grey_png(255)).model == "lenet5"
+        server.process.send_signal(signal.SIGTERM)
+        _, log = server.process.communicate(timeout=30)
+    assert "--alias s=nope: there is no such model yet; there are lenet5" in log
+    assert "--alias old=lenet5@9: there is no such version yet; there are 1" in log
+    assert "--candidate lenet5@7: there is no such version yet; there are 1" in log
+    assert "stable" not in log
