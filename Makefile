@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SECONDS ?= 180
+PICTURES ?= bench/results
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
@@ -56,11 +57,11 @@ proto: $(VENV)-proto/stamp ## Regenerate the stubs in proto/ from the .proto fil
 	  $(patsubst proto/%,convlens/proto/%,$(wildcard proto/*.proto))
 
 bench-overload: $(VENV)/dev.stamp ## Send 0.1 to 10 times what the server can do, and draw what it answers in time (minutes)
-	@$(BIN)/python bench/overload.py
+	@$(BIN)/python bench/overload.py --pictures $(PICTURES)
 
-bench: $(VENV)/dev.stamp ## Run the benchmarks; each prints ratios measured in one run
+bench: $(VENV)/dev.stamp ## Run the benchmarks; PICTURES=docs/pictures draws those that the docs show
 	@$(BIN)/python bench/preprocessing.py
-	@$(BIN)/python bench/serve.py
+	@$(BIN)/python bench/serve.py --pictures $(PICTURES)
 	@$(BIN)/python bench/analyze.py
 
 bench-peers: $(VENV)/dev.stamp ## Measure beside FastAPI, LitServe, MLServer, BentoML, PyTriton, Ray Serve (12 minutes)

@@ -11,7 +11,7 @@ from convlens.analysis.field import Field
 from convlens.analysis.functions import inline_functions
 from convlens.analysis.graph import Graph
 from convlens.analysis.graph_reader import ONNX_DOMAINS, read_graph
-from convlens.analysis.hazards import find_hazard, mend_dims
+from convlens.analysis.hazards import find_hazard, find_runtime_hazard, mend_dims
 from convlens.analysis.interval import Span
 from convlens.analysis.measurement import (
     OpenSession,
@@ -92,7 +92,7 @@ def verify(
     """
     proto = inline_functions(read_model(path).proto)
     mend_dims(proto.graph)
-    hazard = find_hazard(proto.graph)
+    hazard = find_hazard(proto.graph) or find_runtime_hazard(proto)
     if hazard is not None:
         raise VerificationError(f"{path}: the runtime would not survive {hazard}")
     graph = read_graph(proto.graph)

@@ -130,7 +130,8 @@ def _load(
 
     def work(name: str) -> None:
         (entry,) = sessions[name].get_inputs()
-        feed = {entry.name: np.zeros((size, *entry.shape[1:]), np.float32)}
+        sides = [int(side or 1) for side in entry.shape[1:]]
+        feed = {entry.name: np.zeros((size, *sides), np.float32)}
         start = time.perf_counter()
         count = 0
         while count == 0 or time.perf_counter() < start + seconds:

@@ -16,7 +16,7 @@ class Series:
     colour: str
 
 
-def draw(series: Sequence[Series], title: str, x_label: str) -> str:
+def draw(series: Sequence[Series], title: str, x_label: str, y_label: str) -> str:
     """Draw curves together; x is logarithmic and y starts at 0.
 
     Returns:
@@ -26,20 +26,20 @@ def draw(series: Sequence[Series], title: str, x_label: str) -> str:
     top = max(y for entry in series for _, y in entry.points) * 1.1
 
     def place(x: float, y: float) -> tuple[float, float]:
-        across = math.log(x / xs[0]) / math.log(xs[-1] / xs[0])
+        across = math.log(x / xs[0]) / math.log(xs[-1] / xs[0]) if len(xs) > 1 else 0.5
         return (
             MARGIN + across * (WIDTH - 2 * MARGIN),
             HEIGHT - MARGIN - y / top * (HEIGHT - 2 * MARGIN),
         )
 
-    left, bottom = place(xs[0], 0)
-    right, _ = place(xs[-1], 0)
+    left, right, bottom = MARGIN, WIDTH - MARGIN, HEIGHT - MARGIN
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
         'font-family="sans-serif" font-size="12">',
         '<rect width="100%" height="100%" fill="white"/>',
         _text(WIDTH / 2, 24, title),
         _text(WIDTH / 2, HEIGHT - 8, x_label),
+        _text(MARGIN, MARGIN - 8, y_label),
         f'<path d="M{left:.1f} {bottom:.1f}H{right:.1f}" stroke="black"/>',
     ]
     parts += [_text(place(x, 0)[0], bottom + 16, f"{x:g}") for x in xs]

@@ -51,7 +51,8 @@ def _run(path: Path, plan: Plan, cache: Path) -> int:
     rows = plan.max_batch_size
     session = open_session(ModelSource.read(path), plan, Machine(cache))
     (entry,) = session.get_inputs()
-    largest = {entry.name: np.zeros((rows, *entry.shape[1:]), np.float32)}
+    sides = [int(side or 1) for side in entry.shape[1:]]
+    largest = {entry.name: np.zeros((rows, *sides), np.float32)}
     session.run(None, {entry.name: largest[entry.name][:1]})
     session.run(None, largest)
     with ThreadPoolExecutor(plan.instances) as threads:

@@ -11,12 +11,11 @@ the sender saw it, and when the server had decided it, which leaves the sender's
 """
 
 import argparse
-import asyncio
 import collections
+import gc
 import io
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -29,11 +28,12 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
-import grpc
 import numpy as np
 import uvloop
+from connection import Call
 from curve import Series, draw
 from PIL import Image
+from sender import Sender, closed_loop, open_loop
 from skimage import data as photographs
 from sklearn.datasets import load_sample_images
 
@@ -42,26 +42,51 @@ from convlens.proto import classifier_pb2 as pb
 LOADS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0)
 SECONDS = 10.0
 IN_FLIGHT = 32  # while the capacity is measured
-CHANNELS = 4
 METHOD = "/convlens.v1.Classifier/Classify"
 RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass
 class Outcome:
-    """What became of the pictures that were sent at one rate."""
+    """What became of the pictures that were sent at one rate.
 
-    rate: float
-    seconds: float = 0.0
-    sent: int = 0
+    Attributes:
+        seconds: of sending.
+        sent: pictures.
+        sender_cores: processors that the sender kept busy.
+        behind_ms: how far the sender fell behind its own timetable.
+        waited_ms: the longest that a picture waited in the sender for the server's windows.
+        good: answers within the deadline; those after it are late.
+        refusal_ms: as the sender saw them.
+        refusal_server_ms: from a request's coming in to the server's decision.
+        refused_by: status codes.
+    """
+
+    seconds: float
+    sent: int
+    sender_cores: float
+    behind_ms: float
+    waited_ms: float = 0.0
     good: int = 0
     late: int = 0
     answer_ms: list[float] = field(default_factory=list)
-    refusal_ms: list[float] = field(default_factory=list)  # as the sender saw it
+    refusal_ms: list[float] = field(default_factory=list)
     refusal_server_ms: list[float] = field(default_factory=list)
     refused_by: collections.Counter[str] = field(default_factory=collections.Counter)
-    behind_ms: float = 0.0  # how far the sender fell behind its own timetable
-    sender_cpu: float = 0.0  # processors
+
+    def count(self, call: Call) -> None:
+        """Take one picture's end into account."""
+        self.waited_ms = max(self.waited_ms, 1e3 * call.waited_seconds)
+        if call.is_late:
+            self.late += 1
+        elif call.code == "OK":
+            self.good += 1
+            self.answer_ms.append(1e3 * call.seconds)
+        else:
+            self.refused_by[call.code] += 1
+            self.refusal_ms.append(1e3 * call.seconds)
+            if call.left_us is not None:
+                self.refusal_server_ms.append(1e3 * call.deadline_seconds - call.left_us / 1e3)
 
 
 def main() -> None:
@@ -71,6 +96,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each load")
     parser.add_argument("--deadline", type=float, default=0.5, metavar="SECONDS")
     parser.add_argument("--capacity", type=float, metavar="RATE", help="default: it is measured")
+    parser.add_argument("--pictures", type=Path, default=RESULTS, metavar="FOLDER")
     options = parser.parse_args()
     model = _model()
     with (
@@ -109,8 +135,10 @@ def main() -> None:
         Series("goodput", [(row["load"], row["goodput"]) for row in rows], "#1a7f37"),
         Series("offered", [(row["load"], min(row["sent"], capacity)) for row in rows], "#999999"),
     )
-    title = f"ResNet-18: answers within {options.deadline * 1e3:.0f} ms, a second"
-    (RESULTS / "overload.svg").write_text(draw(curves, title, "load, times the capacity"))
+    title = f"ResNet-18: answers within {options.deadline * 1e3:.0f} ms"
+    picture = draw(curves, title, "load, times the capacity", "answers/s")
+    options.pictures.mkdir(parents=True, exist_ok=True)
+    (options.pictures / "overload.svg").write_text(picture)
 
 
 def measure_capacity(address: str, seconds: float) -> float:
@@ -120,75 +148,31 @@ def measure_capacity(address: str, seconds: float) -> float:
 
 def send(address: str, rate: float, seconds: float, deadline: float) -> Outcome:
     """Send so many pictures a second, at random times, and wait until each has its end."""
+    gc.collect()
+    gc.freeze()  # else a collection of all that was imported stops the sender for 0.1 s
     return uvloop.run(_send(address, rate, seconds, deadline))
 
 
 async def _keep_busy(address: str, seconds: float) -> float:
-    async with grpc.aio.insecure_channel(address) as channel:
-        classify = channel.unary_unary(METHOD)
-        requests = _requests()
-        start, answered = time.perf_counter() + seconds / 4, 0  # the first quarter warms up
-
-        async def caller(number: int) -> None:
-            nonlocal answered
-            while time.perf_counter() < start + seconds:
-                await classify(requests[number % len(requests)])
-                number += 1
-                answered += start <= time.perf_counter() < start + seconds
-
-        await asyncio.gather(*map(caller, range(IN_FLIGHT)))
-    return answered / seconds
+    async with Sender(address, METHOD, _requests()) as sender:
+        await closed_loop(sender, IN_FLIGHT, seconds / 4)  # warms up
+        start = time.perf_counter()
+        calls = await closed_loop(sender, IN_FLIGHT, seconds)
+    ends = [call.ended_at for call in calls if call.code == "OK"]
+    return sum(start <= end < start + seconds for end in ends) / seconds
 
 
 async def _send(address: str, rate: float, seconds: float, deadline: float) -> Outcome:
-    outcome = Outcome(rate)
-    requests = _requests()
-    rng = random.Random(0)
-    options = [("grpc.use_local_subchannel_pool", 1)]  # else the channels share one connection
-    channels = [grpc.aio.insecure_channel(address, options) for _ in range(CHANNELS)]
-    await asyncio.gather(*(channel.channel_ready() for channel in channels))
-    methods = [channel.unary_unary(METHOD) for channel in channels]
-
-    async def ask(number: int) -> None:
-        start = time.perf_counter()
-        try:
-            await methods[number % CHANNELS](requests[number % len(requests)], timeout=deadline)
-        except grpc.aio.AioRpcError as error:
-            took = time.perf_counter() - start
-            if took >= deadline:
-                outcome.late += 1
-            else:
-                outcome.refusal_ms.append(took * 1e3)
-                outcome.refusal_server_ms += _in_the_server_ms(error, deadline)
-                outcome.refused_by[error.code().name] += 1
-        else:
-            outcome.good += 1
-            outcome.answer_ms.append((time.perf_counter() - start) * 1e3)
-
-    cpu, start = time.process_time(), time.perf_counter()
-    due = start
-    calls = []
-    while due < start + seconds:
-        now = time.perf_counter()
-        outcome.behind_ms = max(outcome.behind_ms, (now - due) * 1e3)
-        await asyncio.sleep(max(0.0, due - now))
-        calls.append(asyncio.create_task(ask(outcome.sent)))
-        outcome.sent += 1
-        due += rng.expovariate(rate)
-    outcome.seconds = max(seconds, time.perf_counter() - start)
-    await asyncio.gather(*calls)
-    outcome.sender_cpu = (time.process_time() - cpu) / outcome.seconds
-    await asyncio.gather(*(channel.close() for channel in channels))
+    async with Sender(address, METHOD, _requests()) as sender:
+        cpu, start = time.process_time(), time.perf_counter()
+        behind = await open_loop(sender, rate, seconds, deadline)
+        cpu = time.process_time() - cpu
+        calls = sender.read()
+    sending_seconds = max(seconds, calls[-1].asked_at - start)
+    outcome = Outcome(sending_seconds, len(calls), cpu / sending_seconds, behind_ms=behind * 1e3)
+    for call in calls:
+        outcome.count(call)
     return outcome
-
-
-def _in_the_server_ms(error: grpc.aio.AioRpcError, deadline: float) -> list[float]:
-    """From the moment that the deadline counts from, which is before sending, to the refusal.
-
-    gRPC hands over deadlines in whole milliseconds.
-    """
-    left = [value for key, value in error.trailing_metadata() or () if key == "convlens-left-us"]
-    return [deadline * 1e3 - int(value) / 1e3 for value in left]
 
 
 def _requests() -> list[bytes]:
@@ -216,7 +200,9 @@ def _row(outcome: Outcome) -> dict[str, object]:
         "refusal_ms": _quantiles(outcome.refusal_ms),
         "refusal_server_ms": _quantiles(outcome.refusal_server_ms),
         "sender_behind_ms": round(outcome.behind_ms, 1),
-        "sender_cpu": round(outcome.sender_cpu, 2),
+        "sender_waited_ms": round(outcome.waited_ms, 1),
+        "sender_cpu": round(outcome.sender_cores, 3),
+        "sender_cpu_ms_a_request": round(1e3 * outcome.sender_cores * seconds / outcome.sent, 3),
     }
 
 

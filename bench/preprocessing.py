@@ -84,7 +84,8 @@ def plain(picture: bytes) -> Any:
     image = image.resize((width, height), Image.Resampling.BILINEAR)
     left, top = round((width - 224) / 2), round((height - 224) / 2)
     values = np.asarray(image.crop((left, top, left + 224, top + 224)), np.float32) / 255
-    values = (values - np.float32(IMAGENET.mean)) / np.float32(IMAGENET.std)
+    mean, std = (np.asarray(each, np.float32) for each in (IMAGENET.mean, IMAGENET.std))
+    values = (values - mean) / std
     return np.ascontiguousarray(values.transpose(2, 0, 1))
 
 

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def main() -> None:
     arguments = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)
     peaks = _peaks()
-    result = {
+    result: dict[str, Any] = {
         "command": "python bench/providers.py",
         "machine": f"{processor_name()}, {processor_count()} of {os.cpu_count()} processors, "
         f"Python {platform.python_version()}",

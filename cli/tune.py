@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from convlens.server.errors import ServerError
 from convlens.server.findings import Row, Tuning
 from convlens.server.model import REDUCED_TOLERANCE
 from convlens.server.plan import Machine, Plan
+from convlens.server.precision import answering_precision
 from convlens.server.processors import processor_count
 from convlens.server.tuning import OnProgress, Tuner
 
@@ -95,13 +97,16 @@ def _print(tuning: Tuning) -> None:
     peaks = ", ".join(f"{name} {peak / 1e9:,.0f} GFLOP/s" for name, peak in tuning.peaks.items())
     lines = [f"agreement measured on {tuning.trial}; peak, by one large product: {peaks}"]
     lines += [
-        f"out: {refusal.file.name}, {_way(refusal.plan)}: {refusal.reason}"
-        for refusal in tuning.refusals
+        f"out: {it.file.name}, {_way(it.plan, answering_precision(it.file, it.plan))}: {it.reason}"
+        for it in tuning.refusals
     ]
     for path, tuned in tuning.tuned.items():
+        own = path.with_name(path.name.removesuffix(".tuned.json") + ".onnx")
         for goal, plan in tuned.plans.items():
             twin = tuned.twins.get(goal)
-            lines.append(f"{path}: {goal}: {f'{twin.path} on ' if twin else ''}{plan}")
+            file = Path(os.path.normpath(path.parent / twin.path)) if twin else own
+            way = plan.described(answering_precision(file, plan))
+            lines.append(f"{path}: {goal}: {f'{file} on ' if twin else ''}{way}")
     print("\n".join(lines))
 
 
@@ -120,7 +125,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     peak = row.fraction_of_peak
     return (
         row.file.name,
-        _way(row.plan),
+        _way(row.plan, row.precision),
         str(row.plan.max_batch_size),
         f"{row.images_per_second:,.1f}",
         f"{row.batch_seconds * 1e3:,.2f}",
@@ -131,9 +136,9 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def _way(plan: Plan) -> str:
+def _way(plan: Plan, precision: str) -> str:
     elastic = "+" if plan.elastic else ""
-    return f"{plan.provider} {plan.precision} {plan.instances}x{plan.threads}{elastic}"
+    return f"{plan.provider} {precision} {plan.instances}x{plan.threads}{elastic}"
 
 
 def _json(tuning: Tuning) -> dict[str, Any]:

@@ -77,7 +77,8 @@ class App:
         )
         edge = self._edge(administration or self.repository)
         self._server = GrpcServer(
-            edge.find, Limits(settings.max_message_bytes, settings.max_metadata_bytes)
+            edge.find,
+            Limits(settings.max_message_bytes, settings.max_metadata_bytes, settings.held_memory),
         )
         self._background = [asyncio.create_task(_beat(self.probes))]
 

@@ -15,6 +15,7 @@ class Row:
 
     Attributes:
         file: of the model.
+        precision: of the weights, or of the arithmetic where that is less.
         plan: its `max_batch_size` is the size of the batches that were run.
         images_per_second: of all instances together, the median of the rounds.
         batch_seconds: of one run while the other instances run too, likewise.
@@ -25,6 +26,7 @@ class Row:
     """
 
     file: Path
+    precision: str
     plan: Plan
     images_per_second: float
     batch_seconds: float

@@ -11,6 +11,7 @@ from convlens.server.metrics import Metrics
 from convlens.server.model import Model, load_model
 from convlens.server.model_files import ModelFile
 from convlens.server.plan import Gpu, Machine, Plan
+from convlens.server.precision import answering_precision
 from convlens.server.processors import processor_count
 from convlens.server.providers import ModelSource
 from convlens.server.served_model import ServedModel
@@ -88,7 +89,7 @@ class Loader:
             "model %s version %s is ready on %s after %.2f s%s",
             model.name,
             model.version,
-            model.plan,
+            model.plan.described(model.precision),
             model.load_seconds,
             " (random weights)" if model.card.weights_origin == "random" else "",
         )
@@ -111,7 +112,8 @@ class Loader:
     def _open(self, prepared: Prepared) -> Model:
         yield_to_the_event_loop()  # the runtime's own threads are as this one
         file, plan = prepared.file, prepared.plan
-        logger.info("model %s version %s is being loaded on %s", file.name, file.version, plan)
+        way = plan.described(answering_precision(prepared.source.path, plan))
+        logger.info("model %s version %s is being loaded on %s", file.name, file.version, way)
         return load_model(file.name, file.version, prepared.source, plan, self._machine)
 
 

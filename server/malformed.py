@@ -16,10 +16,12 @@ class _Malformed:
     reason: str
 
 
-def tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+def tolerant(
+    deserialize: Callable[[bytes | bytearray], Any],
+) -> Callable[[bytes | bytearray], Any]:
     """The same deserialiser, which says that a message is malformed rather than to fail."""
 
-    def read(data: bytes) -> Any:
+    def read(data: bytes | bytearray) -> Any:
         try:
             return deserialize(data)
         except DecodeError as error:

@@ -10,8 +10,11 @@ import numpy as np
 from convlens.analysis import read_metadata
 from convlens.analysis.card import Golden, ModelCard, Preprocessing
 from convlens.analysis.errors import AnalysisError
+from convlens.analysis.hazards import find_runtime_hazard
+from convlens.analysis.model_file import read_model
 from convlens.server.errors import ModelLoadError
 from convlens.server.plan import Machine, Plan
+from convlens.server.precision import answering_precision
 from convlens.server.providers import RUNTIME_ERRORS, ModelSource, Session, open_session
 from convlens.server.signature import Signature, read_signature
 from convlens.server.tensor import DTYPES, Array
@@ -33,6 +36,7 @@ class Model:
         path: of the file.
         sha256: of the file, in hexadecimal.
         plan: how it is run.
+        precision: that answers, see `answering_precision`.
         metadata: of the file, key by key.
         card: what the file says of itself.
         signature: the inputs and outputs of its graph.
@@ -45,6 +49,7 @@ class Model:
     path: Path
     sha256: str
     plan: Plan
+    precision: str
     metadata: dict[str, str]
     card: ModelCard
     signature: Signature
@@ -55,11 +60,6 @@ class Model:
     def provider(self) -> str:
         """What runs it."""
         return self.plan.provider
-
-    @property
-    def precision(self) -> str:
-        """What the weights are stored in, or of the arithmetic where that is less."""
-        return self.plan.precision if self.card.precision == "fp32" else self.card.precision
 
     @property
     def takes_pictures(self) -> bool:
@@ -89,8 +89,8 @@ def load_model(name: str, version: str, source: ModelSource, plan: Plan, machine
         machine: what all models share.
 
     Raises:
-        ModelLoadError: the file is broken, its card contradicts its graph, or its golden outputs
-            are not what it computes here.
+        ModelLoadError: the file is broken, or the runtime would crash on it; its card contradicts
+            its graph; or its golden outputs are not what it computes here.
     """
     start = time.monotonic()
     try:
@@ -98,6 +98,7 @@ def load_model(name: str, version: str, source: ModelSource, plan: Plan, machine
         card = ModelCard.from_metadata(metadata)
     except AnalysisError as error:
         raise ModelLoadError(str(error)) from error
+    _check_survivable(source.path)
     session = open_session(source, plan, machine)
     if card.preprocessing is not None:
         _check_input(session, card.preprocessing)
@@ -117,6 +118,7 @@ def load_model(name: str, version: str, source: ModelSource, plan: Plan, machine
         path=source.path,
         sha256=source.sha256,
         plan=plan,
+        precision=answering_precision(source.path, plan),
         metadata=metadata,
         card=card,
         signature=signature,
@@ -143,6 +145,16 @@ def run_session(
 
 def _pad(chunk: Array, rows: int) -> Array:
     return np.pad(chunk, [(0, rows - len(chunk))] + [(0, 0)] * (chunk.ndim - 1))
+
+
+def _check_survivable(path: Path) -> None:
+    """Keep a file from the runtime that would take the whole process down with it."""
+    try:
+        hazard = find_runtime_hazard(read_model(path).proto)
+    except AnalysisError:  # what is wrong with it, the runtime will say
+        return
+    if hazard is not None:
+        raise ModelLoadError(f"the runtime would not survive {hazard}")
 
 
 def _check_input(session: Session, preprocessing: Preprocessing) -> None:

@@ -52,9 +52,13 @@ class Plan:
 
     def __str__(self) -> str:
         """As a log says it."""
+        return self.described(self.precision)
+
+    def described(self, precision: str) -> str:
+        """The same, of a file whose weights are in that precision."""
         alone = f" (a lone run: {self.processors})" if self.elastic else ""
         return (
-            f"{self.provider} {self.precision}, {self.instances} x {self.threads} threads{alone}, "
+            f"{self.provider} {precision}, {self.instances} x {self.threads} threads{alone}, "
             f"batches of up to {self.max_batch_size}"
         )
 

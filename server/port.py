@@ -4,7 +4,7 @@ import errno
 import logging
 import socket
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from convlens.server.errors import StartError
 from convlens.server.http2 import GrpcServer
@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 # Errors of an address, or of a kind of address, that this machine does not have.
 _NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+
+FREE_PORT_TRIES = 10
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
@@ -31,7 +33,7 @@ def open_port(server: GrpcServer, settings: Settings) -> str:
     tls = None
     if certificate is not None and key is not None:
         tls = Certificates(certificate, key, settings.tls_client_ca).context
-    sockets = _bound_sockets(settings)
+    sockets = _bound_sockets(settings, shared=settings.workers > 1)
     try:
         server.listen(sockets, tls)
     except OSError as error:  # somebody else began to listen just now
@@ -40,23 +42,34 @@ def open_port(server: GrpcServer, settings: Settings) -> str:
     return f"{settings.host}:{sockets[0].getsockname()[1]}"
 
 
-def _bound_sockets(settings: Settings) -> list[socket.socket]:
+def _bound_sockets(settings: Settings, *, shared: bool) -> list[socket.socket]:
     """One for each address of the host that this machine has, all with the same port.
 
-    A port that is chosen here is taken on the first address alone.
+    A free port of the first address may be taken on another: then a further one is tried.
     """
+    addresses = _addresses(settings)
+    for _ in range(FREE_PORT_TRIES if settings.port == 0 else 0):
+        with suppress(StartError):
+            return _bound_to_all(addresses, settings, shared=shared)
+    return _bound_to_all(addresses, settings, shared=shared)
+
+
+def _bound_to_all(
+    addresses: Iterable[tuple[socket.AddressFamily, str]], settings: Settings, *, shared: bool
+) -> list[socket.socket]:
     sockets: list[socket.socket] = []
+    port = settings.port
     reason: OSError | None = None
-    for family, host in _addresses(settings):
+    for family, host in addresses:
         try:
-            sockets.append(_bound(family, (host, settings.port), shared=settings.workers > 1))
+            sockets.append(_bound(family, (host, port), shared=shared))
         except OSError as error:
             reason = error
             if error.errno not in _NOT_HERE:
                 _close(sockets)
                 raise _in_use(settings) from error
-        if sockets and settings.port == 0:
-            break
+        else:
+            port = sockets[0].getsockname()[1]
     if not sockets:
         raise _in_use(settings) from reason
     return sockets
@@ -101,24 +114,21 @@ def _addresses(settings: Settings) -> list[tuple[socket.AddressFamily, str]]:
 def reserved_port(settings: Settings) -> Iterator[int]:
     """Hold the port for the workers, so that no other server gets it; yields its number.
 
-    The socket takes the port for itself, which fails where anybody listens, and only then allows
-    others, those with the same option and the same user, beside it. It never listens: connections
-    go to the workers alone.
+    Its sockets take the port for themselves, which fails where anybody listens, and only then allow
+    others, those with the same option and the same user, beside them. They never listen:
+    connections go to the workers alone.
 
     Raises:
         StartError: it is in use, or may not be used.
     """
-    family, host = _addresses(settings)[0]
-    with socket.socket(family, socket.SOCK_STREAM) as holder:
-        try:
-            # Connections that the port's former owner closed may linger; they are in nobody's way.
-            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            holder.bind((host, settings.port))
-        except OSError as error:
-            raise _in_use(settings) from error
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        number: int = holder.getsockname()[1]
+    holders = _bound_sockets(settings, shared=False)
+    try:
+        for holder in holders:
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        number: int = holders[0].getsockname()[1]
         yield number
+    finally:
+        _close(holders)
 
 
 def warn_if_open(settings: Settings) -> None:

@@ -120,6 +120,13 @@ class Settings(BaseModel):
     max_message_bytes: Count = Field(
         32 * 1024 * 1024, examples=["BYTES"], description="the largest request"
     )
+    held_memory: ByteSize = Field(
+        ByteSize(256 << 20),
+        ge=0,
+        examples=["SIZE"],
+        description="for requests that are not read yet and answers that are not taken; beyond it "
+        "calls are refused; at least two of the largest requests",
+    )
     max_metadata_bytes: Count = Field(
         16 * 1024, examples=["BYTES"], description="the largest metadata of a request"
     )

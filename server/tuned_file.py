@@ -12,6 +12,7 @@ import onnxruntime as ort
 
 from convlens.server.errors import ModelLoadError, StartError
 from convlens.server.plan import Plan, Precision, default_plan
+from convlens.server.precision import answering_precision
 from convlens.server.providers import PROVIDERS, ModelSource
 from convlens.server.providers.cache import processor_name
 
@@ -101,7 +102,7 @@ class Tuned:
         twin = self.twins.get(goal)
         if twin is None:
             return source
-        found = ModelSource.read(source.path.parent / twin.path)
+        found = ModelSource.read(Path(os.path.normpath(source.path.parent / twin.path)))
         if found.sha256 != twin.sha256:
             raise ValueError(f"{found.path} has changed: tune again")
         return found
@@ -182,7 +183,8 @@ class Planner:
             plan = replace(plan, max_batch_size=size)
         size = min(plan.max_batch_size, self.max_batch_size)
         other = f"{answering.path} on " if answering is not source else ""
-        logger.info("%s, tuned for %s: %s%s", source.path, self.goal, other, plan)
+        way = plan.described(answering_precision(answering.path, plan))
+        logger.info("%s, tuned for %s: %s%s", source.path, self.goal, other, way)
         return Choice(answering, replace(plan, max_batch_size=size))
 
     def _untuned(self, source: ModelSource) -> Plan:

@@ -269,6 +269,7 @@ def _rows(entry: Contender, macs: int, peaks: Mapping[str, float]) -> Iterator[R
         peak = peaks.get(entry.precision)
         yield Row(
             file=entry.source.path,
+            precision=entry.precision,
             plan=replace(entry.plan, max_batch_size=size),
             images_per_second=rate,
             batch_seconds=median(seconds),

@@ -71,7 +71,9 @@ def measure(question: Question, port: int, seconds: int, answer_bytes: int) -> L
     data_bytes = int(_found(r"space savings [\d.]+%\), [\d.]+\w+ \((\d+)\) data", said))
     if good == 0 or failed > 0 or data_bytes < 0.9 * good * answer_bytes:
         raise BadAnswersError(f"{good} good answers, {failed} failed, {data_bytes} bytes of data")
-    mean, unit = re.search(r"time for request: +\S+ +\S+ +([\d.]+)(us|ms|s) ", said).groups()
+    timing = re.search(r"time for request: +\S+ +\S+ +([\d.]+)(us|ms|s) ", said)
+    assert timing is not None
+    mean, unit = timing.groups()
     return Load(
         per_second=good / seconds,
         mean_ms=float(mean) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[unit],

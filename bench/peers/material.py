@@ -1,4 +1,7 @@
-"""What every server is given: the same ONNX files and the same picture."""
+"""What every server is given: the same ONNX files and the same picture.
+
+python bench/peers/material.py NAME...      # write the files and tune for them, anew
+"""
 
 import io
 import subprocess
@@ -60,7 +63,8 @@ def _pieces() -> Path:
     for number in range(PIECES):
         picture = Image.fromarray(photographs[number % len(photographs)])
         width, height = (int(side * choose.uniform(0.6, 1.0)) for side in picture.size)
-        left, top = choose.integers(picture.width - width), choose.integers(picture.height - height)
+        left = int(choose.integers(picture.width - width))
+        top = int(choose.integers(picture.height - height))
         piece = picture.crop((left, top, left + width, top + height))
         piece.save(folder / f"{number:02}.jpg", quality=88)
     return folder
@@ -81,3 +85,8 @@ def jpeg() -> bytes:
 def tensor() -> np.ndarray:
     """A seeded input of LeNet-5, float32 (1, 1, 32, 32)."""
     return np.random.default_rng(0).standard_normal((1, 1, 32, 32), np.float32)
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        tune(model_file(argument), anew=True)

@@ -84,14 +84,15 @@ def ask(question: Question, port: int) -> bytes:
     """
     if question.grpc:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            return channel.unary_unary(question.path)(question.body, timeout=30)
+            method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(question.path)
+            return method(question.body, timeout=30)
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}{question.path}",
         question.body,
         {"Content-Type": question.content_type},
     )
     with urllib.request.urlopen(request, timeout=30) as answer:
-        return answer.read()
+        return bytes(answer.read())
 
 
 def top_1(question: Question, answer: bytes) -> int:
@@ -102,7 +103,7 @@ def top_1(question: Question, answer: bytes) -> int:
         return _top_1_of_tensors(inference_pb2.ModelInferResponse.FromString(answer))
     if answer[:1] in (b"{", b"["):
         said = json.loads(answer)
-        return (said[0] if isinstance(said, list) else said)["predictions"][0]["index"]
+        return int((said[0] if isinstance(said, list) else said)["predictions"][0]["index"])
     return int(np.frombuffer(answer, np.float32).argmax())
 
 

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def _field(arguments: argparse.Namespace, path: Path, skipped: dict[str, str]) -
         Contestant(
             label,
             contestants.our_question(name),
-            lambda port, label=label, flags=flags: contestants.start_ours(label, flags, path, port),
+            partial(contestants.start_ours, label, flags, path),
             contestants.our_setting(flags, path),
         )
         for label, flags in ours.items()
@@ -129,9 +130,7 @@ def _field(arguments: argparse.Namespace, path: Path, skipped: dict[str, str]) -
                 Contestant(
                     peer.name + (f"-{number}" if arguments.explore else ""),
                     contestants.peer_question(peer, name),
-                    lambda port, peer=peer, setting=setting: contestants.start_peer(
-                        peer, setting, path, port
-                    ),
+                    partial(contestants.start_peer, peer, setting, path),
                     f"{setting.workers} x {setting.threads} threads, batches of up to "
                     f"{setting.max_batch}",
                 )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from convlens.server.http2 import frames as h2
+from convlens.server.http2 import frames
 from convlens.server.http2.frames import ConnectionFault, ErrorCode
 
 MORE_FRAMES = 8  # than the longest block needs
@@ -17,13 +17,13 @@ class Block:
         stream: its number.
         last: whether the client sends nothing after them.
         payload: the packed headers.
-        frames: that they came in.
+        frame_count: of those that they came in.
     """
 
     stream: int
     last: bool
     payload: bytes
-    frames: int = 1
+    frame_count: int = 1
 
 
 class BlockReader:
@@ -35,7 +35,7 @@ class BlockReader:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._max_frames = max_bytes // h2.SMALLEST_MAX_FRAME + MORE_FRAMES
+        self._max_frames = max_bytes // frames.SMALLEST_MAX_FRAME + MORE_FRAMES
         self._open: Block | None = None
 
     def check(self, kind: int, stream: int) -> None:
@@ -44,7 +44,7 @@ class BlockReader:
         Raises:
             ConnectionFault: it does.
         """
-        if self._open is not None and (kind, stream) != (h2.CONTINUATION, self._open.stream):
+        if self._open is not None and (kind, stream) != (frames.CONTINUATION, self._open.stream):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "headers are not continued")
 
     def begin(self, flags: int, stream: int, payload: bytes) -> Block | None:
@@ -55,14 +55,14 @@ class BlockReader:
         """
         if stream % 2 == 0:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"a client's call on stream {stream}")
-        if flags & h2.PADDED:
-            payload = h2.without_padding(payload)
-        if flags & h2.HAS_PRIORITY:
+        if flags & frames.PADDED:
+            payload = frames.without_padding(payload)
+        if flags & frames.HAS_PRIORITY:
             if len(payload) < _PRIORITY_BYTES:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a priority that is cut short")
             payload = payload[_PRIORITY_BYTES:]
-        block = Block(stream, bool(flags & h2.END_STREAM), payload)
-        if flags & h2.END_HEADERS:
+        block = Block(stream, bool(flags & frames.END_STREAM), payload)
+        if flags & frames.END_HEADERS:
             return block
         self._open = block
         return None
@@ -77,10 +77,10 @@ class BlockReader:
         if block is None:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a continuation of nothing")
         block.payload += payload
-        block.frames += 1
-        if len(block.payload) > self._max_bytes or block.frames > self._max_frames:
+        block.frame_count += 1
+        if len(block.payload) > self._max_bytes or block.frame_count > self._max_frames:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "headers without an end")
-        if not flags & h2.END_HEADERS:
+        if not flags & frames.END_HEADERS:
             return None
         self._open = None
         return block

@@ -11,9 +11,9 @@ import grpc
 from convlens.server.http2.frames import ErrorCode, reset, window_update
 from convlens.server.http2.heads import Metadata, RequestHead, status_fields
 from convlens.server.http2.held import Held
-from convlens.server.http2.messages import MessageError
+from convlens.server.http2.messages import Message, MessageError
 from convlens.server.http2.method import AbortError, Method
-from convlens.server.http2.requests import Message, Requests
+from convlens.server.http2.requests import Requests
 from convlens.server.http2.responses import Responses, ResponseWire
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class Call:
         if self._method.streams_requests:
             self._task = self._loop.create_task(self._run(None))
 
-    def received(self, data: bytes, size: int, *, last: bool) -> None:
+    def received(self, data: memoryview, size: int, *, last: bool) -> None:
         """Take what the client sends; with its padding it has the given size.
 
         Raises:

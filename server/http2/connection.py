@@ -5,7 +5,7 @@ import logging
 
 import grpc
 
-from convlens.server.http2 import frames as h2
+from convlens.server.http2 import frames
 from convlens.server.http2.blocks import Block, BlockReader
 from convlens.server.http2.call import Call
 from convlens.server.http2.frames import ConnectionFault, ErrorCode, Setting, sized
@@ -14,14 +14,15 @@ from convlens.server.http2.held import Held
 from convlens.server.http2.limits import Limits
 from convlens.server.http2.method import FindMethod
 from convlens.server.http2.requests import RECEIVE_WINDOW
-from convlens.server.http2.wire import Wire
+from convlens.server.http2.wire import MOST_FRAME_BYTES, Wire
 
 MOST_CALLS = 1024  # of one connection at a time
 CONNECTION_WINDOW = 16 << 20  # bytes that a client may send before more are granted
 HEADERS_TIMES = 4  # the limit of the metadata: a longer block is not even read
 MOST_IDLE_FRAMES = 10_000  # between two checks: they ask for nothing, and cost as much as others
 
-_OF_THE_CONNECTION = (h2.SETTINGS, h2.PING, h2.GOAWAY)
+NOTHING = memoryview(b"")
+_OF_THE_CONNECTION = (frames.SETTINGS, frames.PING, frames.GOAWAY)
 
 logger = logging.getLogger(__name__)
 
@@ -34,21 +35,27 @@ class Connection(Wire):
         limits: of each call.
         held: what all calls have the server hold.
         connections: those that are open; this one is among them for as long as it is.
+        inbox: see `Wire`.
 
     Attributes:
         gone: is done once the connection is closed.
     """
 
     def __init__(
-        self, find: FindMethod, limits: Limits, held: Held, connections: set["Connection"]
+        self,
+        find: FindMethod,
+        limits: Limits,
+        held: Held,
+        connections: set["Connection"],
+        inbox: memoryview,
     ) -> None:
-        super().__init__()
+        super().__init__(inbox)
         self._connections = connections
         self.gone: asyncio.Future[None] = self._loop.create_future()
         self.held = held
-        self.send_window = h2.DEFAULT_WINDOW
-        self.stream_window = h2.DEFAULT_WINDOW
-        self.max_frame = h2.SMALLEST_MAX_FRAME
+        self.send_window = frames.DEFAULT_WINDOW
+        self.stream_window = frames.DEFAULT_WINDOW
+        self.max_frame = frames.SMALLEST_MAX_FRAME
         self._find = find
         self._limits = limits
         self._blocks = BlockReader(HEADERS_TIMES * limits.max_metadata_bytes)
@@ -71,14 +78,19 @@ class Connection(Wire):
         values = {
             Setting.MAX_CONCURRENT_STREAMS: MOST_CALLS,
             Setting.INITIAL_WINDOW_SIZE: RECEIVE_WINDOW,
+            Setting.MAX_FRAME_SIZE: MOST_FRAME_BYTES,
             Setting.MAX_HEADER_LIST_SIZE: self._limits.max_metadata_bytes,
         }
-        grant = CONNECTION_WINDOW - h2.DEFAULT_WINDOW
-        self.send(h2.settings(values) + h2.window_update(0, grant))
+        grant = CONNECTION_WINDOW - frames.DEFAULT_WINDOW
+        self.send(frames.settings(values) + frames.window_update(0, grant))
 
     def go_on(self) -> None:
         """Let the calls go on that wait for the client to take something."""
         self._goes_on = False
+        most_granted = max((call.responses.granted for call in self._calls.values()), default=0)
+        if self.stream_window + most_granted > frames.LARGEST_WINDOW:  # by SETTINGS
+            self.fail(ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "too large a window"))
+            return
         for call in [call for call in self._calls.values() if call.responses.held_bytes]:
             call.pump()
 
@@ -96,7 +108,7 @@ class Connection(Wire):
     def fail(self, fault: ConnectionFault) -> None:
         """Say what the client did wrong, and close."""
         logger.debug("%s broke the protocol: %s", self.peer, fault)
-        self.send(h2.go_away(self._last_stream, fault.code, str(fault)))
+        self.send(frames.go_away(self._last_stream, fault.code, str(fault)))
         self.close()
         self._cancel_calls()
 
@@ -130,7 +142,7 @@ class Connection(Wire):
         if self._is_leaving:
             return
         self._is_leaving = True
-        self.send(h2.go_away(self._last_stream, ErrorCode.NO_ERROR))
+        self.send(frames.go_away(self._last_stream, ErrorCode.NO_ERROR))
         if not self._calls:
             self.close()
 
@@ -143,46 +155,50 @@ class Connection(Wire):
 
     def take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         """Do what a frame asks for; see `Wire.take`."""
-        self._blocks.check(kind, stream)
-        if not self._is_greeted and kind != h2.SETTINGS:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS come first")
-        if kind == h2.DATA:
-            self._data(flags, stream, payload)
-        elif kind == h2.HEADERS:
+        self._check_turn(kind, stream)
+        if kind == frames.HEADERS:
             self._head(self._blocks.begin(flags, stream, payload))
-        elif kind == h2.CONTINUATION:
+        elif kind == frames.CONTINUATION:
             self._head(self._blocks.go_on(flags, payload))
-        elif kind == h2.WINDOW_UPDATE:
+        elif kind == frames.WINDOW_UPDATE:
             self._window_update(stream, payload)
-        elif kind == h2.RST_STREAM:
+        elif kind == frames.RST_STREAM:
             self._reset(stream, payload)
         elif kind in _OF_THE_CONNECTION and stream != 0:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "that is not said of a stream")
-        elif kind == h2.SETTINGS:
+        elif kind == frames.SETTINGS:
             self._settings(flags, payload)
-        elif kind == h2.PING:
+        elif kind == frames.PING:
             self._ping(flags, payload)
-        elif kind == h2.PUSH_PROMISE:
+        elif kind == frames.PUSH_PROMISE:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a client pushes nothing")
         else:  # PRIORITY, GOAWAY, and what we do not know, are to be passed over
             self._idle()
 
-    def _data(self, flags: int, stream: int, payload: bytes) -> None:
+    def take_data(self, flags: int, stream: int, payload: memoryview) -> None:
+        """Take what is sent of a message; see `Wire.take_data`."""
+        self._check_turn(frames.DATA, stream)
         size = len(payload)
         self._receive_window -= size
         if self._receive_window < 0:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than was granted")
         if self._receive_window <= CONNECTION_WINDOW // 2:
-            self.send(h2.window_update(0, CONNECTION_WINDOW - self._receive_window))
+            self.send(frames.window_update(0, CONNECTION_WINDOW - self._receive_window))
             self._receive_window = CONNECTION_WINDOW
-        if flags & h2.PADDED:
-            payload = h2.without_padding(payload)
-        last = bool(flags & h2.END_STREAM)
+        if flags & frames.PADDED:
+            payload = frames.without_padding(payload)
+        last = bool(flags & frames.END_STREAM)
         if not payload and not last:
             self._idle()
         call = self._call(stream)
         if call is not None:
             call.received(payload, size, last=last)
+
+    def _check_turn(self, kind: int, stream: int) -> None:
+        """See that a frame comes when it may."""
+        if not self._is_greeted and kind != frames.SETTINGS:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS come first")
+        self._blocks.check(kind, stream)
 
     def _head(self, block: Block | None) -> None:
         if block is None:  # its end has not come
@@ -192,7 +208,7 @@ class Connection(Wire):
         if call is not None:  # a client's trailers, which say nothing
             if not block.last:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "trailers that are not the end")
-            call.received(b"", 0, last=True)
+            call.received(NOTHING, 0, last=True)
         elif block.stream > self._newest_stream:
             self._newest_stream = block.stream
             if not self._is_leaving:
@@ -201,20 +217,20 @@ class Connection(Wire):
 
     def _open(self, stream: int, head: RequestHead, *, last: bool) -> None:
         if len(self._calls) + len(self._lingering) >= MOST_CALLS:
-            self.send(h2.reset(stream, ErrorCode.REFUSED_STREAM))
+            self.send(frames.reset(stream, ErrorCode.REFUSED_STREAM))
             return
         method = self._find(head.path)
         if method is None or head.http_status != 200 or head.excess_bytes:
             block = refusal(head, self._limits.max_metadata_bytes)
-            self.send(h2.header_frames(stream, block, self.max_frame, end_stream=True))
+            self.send(frames.header_frames(stream, block, self.max_frame, end_stream=True))
             if not last:
-                self.send(h2.reset(stream, ErrorCode.NO_ERROR))
+                self.send(frames.reset(stream, ErrorCode.NO_ERROR))
             return
         call = Call(self, stream, head, method, self._limits.max_message_bytes)
         self._calls[stream] = call
         call.begin()
         if last:
-            call.received(b"", 0, last=True)
+            call.received(NOTHING, 0, last=True)
 
     def _call(self, stream: int) -> Call | None:
         """The call on a stream; None once it is over."""
@@ -223,7 +239,9 @@ class Connection(Wire):
         return self._calls.get(stream)
 
     def _window_update(self, stream: int, payload: bytes) -> None:
-        increment = int.from_bytes(sized(payload, 4)) & h2.LARGEST_WINDOW
+        # Not counted among idle frames: how many come depends on how the client reads, they are not
+        # answered, and cost less than a call.
+        increment = int.from_bytes(sized(payload, 4)) & frames.LARGEST_WINDOW
         if increment == 0:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a window that grows by nothing")
         if stream == 0:
@@ -237,7 +255,7 @@ class Connection(Wire):
             call.pump()
         else:
             return
-        if window > h2.LARGEST_WINDOW:
+        if window > frames.LARGEST_WINDOW:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "too large a window")
 
     def _reset(self, stream: int, payload: bytes) -> None:
@@ -248,29 +266,29 @@ class Connection(Wire):
 
     def _settings(self, flags: int, payload: bytes) -> None:
         self._is_greeted = True
-        if flags & h2.ACK:
+        if flags & frames.ACK:
             sized(payload, 0)
             return
         self._idle()
-        for number, value in h2.read_settings(payload):
+        for number, value in frames.read_settings(payload):
             if number == Setting.INITIAL_WINDOW_SIZE:
-                if value > h2.LARGEST_WINDOW:
+                if value > frames.LARGEST_WINDOW:
                     raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "too large a window")
                 self.stream_window = value
                 self._go_on_soon()
             elif number == Setting.MAX_FRAME_SIZE:
-                if not h2.SMALLEST_MAX_FRAME <= value <= h2.LARGEST_MAX_FRAME:
+                if not frames.SMALLEST_MAX_FRAME <= value <= frames.LARGEST_MAX_FRAME:
                     raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"frames of {value} bytes")
                 self.max_frame = value
             elif number == Setting.ENABLE_PUSH and value > 1:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"ENABLE_PUSH is {value}")
-        self.send(h2.frame(h2.SETTINGS, h2.ACK, 0, b""))
+        self.send(frames.frame(frames.SETTINGS, frames.ACK, 0, b""))
 
     def _ping(self, flags: int, payload: bytes) -> None:
         sized(payload, 8)
         self._idle()
-        if not flags & h2.ACK:
-            self.send(h2.frame(h2.PING, h2.ACK, 0, payload))
+        if not flags & frames.ACK:
+            self.send(frames.frame(frames.PING, frames.ACK, 0, payload))
 
     def _idle(self) -> None:
         """Count a frame that asks for nothing, of which there may be only so many at a time."""

@@ -2,6 +2,7 @@
 
 import struct
 from enum import IntEnum
+from typing import TypeVar
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEAD_BYTES = 9
@@ -14,6 +15,8 @@ _MOST_REASON_BYTES = 256  # it may quote what the client sent
 # The length of the payload in two parts, type, flags, stream.
 HEAD = struct.Struct(">HBBBL")
 _SETTING = struct.Struct(">HL")
+
+_Payload = TypeVar("_Payload", bytes, memoryview)
 
 # Types
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS = range(5)
@@ -115,7 +118,7 @@ def header_frames(stream: int, block: bytes, max_frame: int, *, end_stream: bool
     )
 
 
-def without_padding(payload: bytes) -> bytes:
+def without_padding(payload: _Payload) -> _Payload:
     """The payload of a frame that is PADDED.
 
     Raises:

@@ -7,6 +7,8 @@ import grpc
 
 PREFIX_BYTES = 5
 
+Message = tuple[bool, bytes | bytearray]  # whether it is compressed
+
 
 class MessageError(Exception):
     """A message cannot be taken.
@@ -42,35 +44,53 @@ class MessageReader:
         """Of the message that is not all there."""
         return len(self._partial)
 
-    def feed(self, data: bytes) -> list[tuple[bool, bytes]]:
-        """Take the next piece; returns the messages that it completes, and which are compressed.
+    def feed(self, data: memoryview) -> list[Message]:
+        """Take the next piece; returns the messages that it completes.
 
         Raises:
             MessageError: one is too long, or compressed in a way that cannot be read.
         """
-        partial = self._partial
-        if partial:
-            partial += data
-            if len(partial) < self._need:
-                return []
-            data = bytes(partial)
-            partial.clear()
-        messages = []
+        messages: list[Message] = []
         at, end = 0, len(data)
-        while True:
-            self._need = PREFIX_BYTES
-            if end - at < PREFIX_BYTES:
+        if self._partial:
+            at = self._fill(data)
+            if len(self._partial) < self._need:
+                return messages
+            messages.append(self._filled())
+        while end - at >= PREFIX_BYTES:
+            start = at + PREFIX_BYTES
+            stop = start + self._length(data, at)
+            if stop > end:
                 break
-            self._need += self._length(data, at)
-            if end - at < self._need:
-                break
-            messages.append((data[at] != 0, data[at + PREFIX_BYTES : at + self._need]))
-            at += self._need
+            messages.append((data[at] != 0, bytes(data[start:stop])))
+            at = stop
         if at < end:
-            partial += data[at:]
+            self._need = PREFIX_BYTES
+            self._fill(data[at:])
         return messages
 
-    def decompressed(self, data: bytes) -> bytes:
+    def _fill(self, data: memoryview) -> int:
+        """Take what is missing of one message; returns where that ends."""
+        partial = self._partial
+        at = 0
+        if len(partial) < PREFIX_BYTES:
+            at = PREFIX_BYTES - len(partial)
+            partial += data[:at]
+            if len(partial) < PREFIX_BYTES:
+                return at
+            self._need = PREFIX_BYTES + self._length(partial, 0)
+        stop = at + self._need - len(partial)
+        partial += data[at:stop]
+        return stop
+
+    def _filled(self) -> Message:
+        """The message that has come in pieces."""
+        message, self._partial = self._partial, bytearray()
+        is_compressed = message[0] != 0
+        del message[:PREFIX_BYTES]  # which moves nothing
+        return is_compressed, message
+
+    def decompressed(self, data: bytes | bytearray) -> bytes:
         """A message whose flag says that it is compressed.
 
         Raises:
@@ -90,7 +110,7 @@ class MessageReader:
         """Forget the message that is not all there."""
         self._partial.clear()
 
-    def _length(self, data: bytes, at: int) -> int:
+    def _length(self, data: memoryview | bytearray, at: int) -> int:
         """Of the message whose prefix is at a place."""
         flag = data[at]
         if flag > 1 or (flag and self._encoding not in _DECOMPRESSORS):
@@ -116,8 +136,8 @@ def framed(message: bytes) -> bytes:
     return b"\0" + len(message).to_bytes(4) + message
 
 
-def _inflate(window_bits: int) -> Callable[[bytes, int], bytes]:
-    def inflate(data: bytes, max_bytes: int) -> bytes:
+def _inflate(window_bits: int) -> Callable[[bytes | bytearray, int], bytes]:
+    def inflate(data: bytes | bytearray, max_bytes: int) -> bytes:
         stream = zlib.decompressobj(window_bits)
         message = stream.decompress(data, max_bytes)
         if not stream.eof and len(message) < max_bytes:

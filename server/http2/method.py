@@ -23,7 +23,7 @@ class Method:
     """
 
     behavior: Callable[[Any, Any], Any]
-    read: Callable[[bytes], Any]
+    read: Callable[[bytes | bytearray], Any]
     write: Callable[[Any], bytes]
     streams_requests: bool
     generates: bool

@@ -6,12 +6,10 @@ from collections import deque
 import grpc
 
 from convlens.server.http2.frames import ConnectionFault, ErrorCode
-from convlens.server.http2.messages import MessageError, MessageReader
+from convlens.server.http2.messages import Message, MessageError, MessageReader
 
 RECEIVE_WINDOW = 1 << 20  # bytes of a call that its client may send before more are granted
 MESSAGE_BYTES = 128  # that it takes to hold a message, beside its own
-
-Message = tuple[bool, bytes]  # whether it is compressed
 
 
 class Requests:
@@ -43,7 +41,7 @@ class Requests:
         """Of what has come and has not been read."""
         return self._bytes + self._reader.held_bytes
 
-    def take(self, data: bytes, size: int, *, last: bool) -> None:
+    def take(self, data: memoryview, size: int, *, last: bool) -> None:
         """Take what the client sends; with its padding it has the given size.
 
         Raises:
@@ -87,7 +85,7 @@ class Requests:
         self._bytes -= len(message[1]) + MESSAGE_BYTES
         return message
 
-    async def unpacked(self, message: Message) -> bytes:
+    async def unpacked(self, message: Message) -> bytes | bytearray:
         """The bytes of a message. Unpacked in a thread: they may be a thousand times as many.
 
         Raises:

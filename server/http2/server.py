@@ -12,6 +12,7 @@ from convlens.server.http2.connection import Connection
 from convlens.server.http2.held import Held
 from convlens.server.http2.limits import Limits
 from convlens.server.http2.method import FindMethod
+from convlens.server.http2.wire import READ_BYTES
 
 BACKLOG = 1024
 CHECK_SECONDS = 5.0
@@ -40,6 +41,7 @@ class GrpcServer:
         self._connections: set[Connection] = set()
         self._held = Held(max(limits.held_bytes, 2 * limits.max_message_bytes), self._connections)
         self._sockets: list[socket.socket] = []
+        self._inbox = memoryview(bytearray(READ_BYTES))
         self._tls: TlsContext | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -104,7 +106,9 @@ class GrpcServer:
     async def _welcome(self, accepted: socket.socket) -> None:
         """Make a connection of a socket; its TLS handshake is its own affair."""
         tls = self._tls() if self._tls is not None else None
-        connection = Connection(self._find, self._limits, self._held, self._connections)
+        connection = Connection(
+            self._find, self._limits, self._held, self._connections, self._inbox
+        )
         with contextlib.suppress(OSError):  # whoever it was has gone, or speaks no TLS
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await asyncio.get_running_loop().connect_accepted_socket(

@@ -3,16 +3,21 @@
 import asyncio
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import grpc
+import numpy as np
+import onnx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from convlens.client import AsyncClient, Client, ModelSummary, NotFoundError
+from tests.server.graphs import save_graph
 from tests.support import RunningServer, grey_png, running_server, save_brightness_model
 
 WHITE = grey_png(255)
@@ -110,6 +115,34 @@ def test_a_broken_new_file_leaves_the_old_one_serving_and_is_reported(
         _replace(models / "light.onnx", "day", "night")
         _wait(lambda: _label(client) == "day", "the mended file")
         assert _summaries(client)["light", "1"].reason == ""
+
+
+HAZARDS = [
+    onnx.helper.make_node("GatherND", ["x", "ints"], ["y"], batch_dims=-(2**31)),
+    onnx.helper.make_node("Sum", ["x", "", "x"], ["y"]),
+    onnx.helper.make_node("RandomNormalLike", ["x"], ["y"], scale=-1.0),
+    onnx.helper.make_node("RandomUniformLike", ["x"], ["y"], low=2.0),
+]
+
+
+@pytest.mark.parametrize("hazard", HAZARDS, ids=lambda node: node.op_type)
+def test_a_new_file_that_would_crash_the_runtime_leaves_the_old_one_serving(
+    models: Path, server: RunningServer, hazard: onnx.NodeProto
+) -> None:
+    fresh = models / "light.part"
+    row = (onnx.TensorProto.FLOAT, (1, 3, 8))
+    save_graph(fresh, [hazard], {"x": row}, {"y": row}, {"ints": np.array([1, -1, 3])})
+    opened = "import onnxruntime as ort, sys; ort.InferenceSession(sys.argv[1]).run(None, {'x': x})"
+    zeros = "import numpy as np; x = np.zeros((1, 3, 8), np.float32); "
+    command = [sys.executable, "-c", zeros + opened, str(fresh)]
+    alone = subprocess.run(command, capture_output=True, check=False)
+    assert alone.returncode < 0  # killed by a signal: else there is nothing to be kept from
+    with Client(server.address, retries=0) as client:
+        os.replace(fresh, models / "light.onnx")  # noqa: PTH105 - as `_replace`
+        _wait(lambda: bool(_summaries(client)["light", "1"].reason), "the reason")
+        reason = _summaries(client)["light", "1"].reason
+        assert f"the runtime would not survive {hazard.op_type} y" in reason
+        assert _label(client) == "bright"
 
 
 def test_a_new_version_answers_at_once_and_the_old_one_on_request(

@@ -113,6 +113,9 @@ def twin(lenet5: Path, tmp_path: Path) -> Path:
     path = tmp_path / "twin.onnx"
     model = onnx.load(lenet5)
     model.doc_string = "twin"
+    for entry in model.metadata_props:
+        if entry.key == "convlens.model":
+            entry.value = json.dumps(json.loads(entry.value) | {"precision": "int8"})
     onnx.save(model, path)
     return path
 
@@ -121,18 +124,19 @@ def test_a_faster_twin_answers_in_the_place_of_the_file_that_was_tuned(
     lenet5: Path, twin: Path, planner: Planner, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    model = twin.parent / "model.onnx"
+    model = twin.parent / "models" / "model.onnx"
+    model.parent.mkdir()
     shutil.copy(lenet5, model)
     own, other = ModelSource.read(model), ModelSource.read(twin)
     plan, exact = Plan(threads=2), Agreement(1.0, 0.0)
     slow = Contender(own, plan, "fp32", exact, {1: [2.0], 2: [3.0]})
     fast = Contender(other, plan, "int8", exact, {1: [3.0], 2: [2.0]})
     tuned = decide([slow, fast], own, processors=2)
-    assert tuned.twins == {"throughput": Twin("twin.onnx", other.sha256)}
+    assert tuned.twins == {"throughput": Twin("../twin.onnx", other.sha256)}
     tuned.write(tuned_path(model))
     assert planner.choose(own).source == other
     assert "model.onnx, tuned for throughput: " in caplog.text
-    assert "twin.onnx on cpu fp32" in caplog.text
+    assert f": {twin} on cpu int8" in caplog.text
     assert replace(planner, goal="latency").choose(own).source == own
     twin.write_bytes(twin.read_bytes() + b"\0")
     assert planner.choose(own).source == own
@@ -174,7 +178,7 @@ def test_a_twin_is_served_under_the_name_of_the_file_that_was_tuned(
         assert answer.predictions[0].label == DIGITS[0].name.split("-")[0]
         server.process.terminate()
         _, log = server.process.communicate()
-    assert "twin.onnx on cpu fp32, 1 x 1 threads" in log
+    assert "twin.onnx on cpu int8, 1 x 1 threads" in log
 
 
 def test_each_of_several_workers_takes_its_share_of_a_plan_for_the_whole_machine(

@@ -9,7 +9,7 @@ import pytest
 from h2.errors import ErrorCodes
 
 from tests.server.http2.methods import Served
-from tests.server.http2.peer import FRAME_BYTES, Peer, framed
+from tests.server.http2.peer import FRAME_BYTES, HEADERS, Answer, Peer, framed
 
 
 async def test_each_kind_of_method_answers(peer: Peer) -> None:
@@ -32,6 +32,31 @@ async def test_a_stream_is_answered_while_it_is_sent(peer: Peer) -> None:
 async def test_messages_come_in_any_pieces(peer: Peer) -> None:
     pieces = [bytes([byte]) for byte in framed(b"one") + framed(b"") + framed(b"three")]
     assert (await peer.ask("/test/Chat", *pieces)).messages == [b"one", b"", b"three"]
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 2, 50, 2000])
+async def test_frames_come_in_any_pieces(peer: Peer, piece_bytes: int) -> None:
+    message = bytes(range(256)) * (piece_bytes // 10 + 1)
+    stream = peer.h2.get_next_available_stream_id()
+    peer.answers[stream] = Answer()
+    peer.h2.send_headers(stream, [*HEADERS.items(), ("x", "y" * 200)])
+    peer.h2.send_data(stream, framed(message)[:70], pad_length=9)
+    peer.h2.ping(b"in between"[:8])
+    peer.h2.send_data(stream, framed(message)[70:])
+    peer.h2.send_data(stream, b"", end_stream=True)
+    sent = peer.h2.data_to_send()
+    for at in range(0, len(sent), piece_bytes):
+        peer.raw(sent[at : at + piece_bytes])
+        await asyncio.sleep(0)
+    assert (await peer.answer(stream)).messages == [message]
+
+
+async def test_a_photograph_fits_into_one_frame(peer: Peer) -> None:
+    photograph = framed(bytes(range(240)) * 250)
+    stream = peer.open(end=False)
+    assert peer.h2.max_outbound_frame_size > len(photograph)
+    peer.h2.send_data(stream, photograph, end_stream=True)
+    assert (await peer.answer(stream)).data == photograph
 
 
 @pytest.mark.parametrize(

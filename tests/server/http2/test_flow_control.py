@@ -65,6 +65,15 @@ async def test_windows_that_overflow_or_grow_by_nothing_end_the_connection(
             assert await peer.closed() == code
 
 
+async def test_settings_that_lift_a_window_too_high_end_the_connection(peer: Peer) -> None:
+    stream = peer.open("/test/Block", end=False)
+    await peer.in_step()
+    peer.raw(WindowUpdateFrame(stream, 2**31 - 1 - 65_535))
+    await peer.in_step()
+    peer.raw(SettingsFrame(0, {SettingCodes.INITIAL_WINDOW_SIZE: 65_536}))
+    assert await peer.closed() == ErrorCodes.FLOW_CONTROL_ERROR
+
+
 async def test_more_data_than_was_granted_ends_the_connection(peer: Peer) -> None:
     stream = peer.open("/test/Block", end=False)
     for _ in range(100):
