@@ -78,9 +78,10 @@ def check_folder(settings: Settings) -> None:
             logger.warning("%s: there is no such version yet; there are %s", setting, there_is)
     for name, version in settings.candidates.items():
         if versions.get(name) == {version} and not settings.promote_at:
-            raise StartError(
-                f"--candidate {name}@{version}: it is the only version, and nothing would answer "
-                "those who name none"
+            logger.warning(
+                "--candidate %s@%s: it is the only version, nothing answers those who name none",
+                name,
+                version,
             )
 
 
