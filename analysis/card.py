@@ -16,11 +16,14 @@ from convlens.analysis.card_values import (
     read_choice,
     read_integer,
     read_labels,
-    read_list,
+    read_model,
     read_number,
     read_object,
     read_resize,
+    read_rows,
+    read_shape,
     read_size,
+    read_weights,
 )
 from convlens.analysis.errors import CardError
 
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 PREFIX = "convlens."
+
+MAX_SEED = 2**32 - 1  # numpy's
+GOLDEN_VALUES = 2**24  # a hundred pictures of 224 x 224; making so many takes most of a second
 
 Color = Literal["RGB", "L"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
@@ -161,20 +167,10 @@ class Golden:
             CardError: a field is missing or has a value that cannot be used.
         """
         fields = read_object("golden", value)
-        rows = read_list("golden.outputs", fields.get("outputs"))
         return cls(
-            seed=read_integer("golden.seed", fields.get("seed"), minimum=0),
-            shape=tuple(
-                read_integer("golden.shape", entry, minimum=1)
-                for entry in read_list("golden.shape", fields.get("shape"))
-            ),
-            outputs=tuple(
-                tuple(
-                    read_number("golden.outputs", entry)
-                    for entry in read_list("golden.outputs", row)
-                )
-                for row in rows
-            ),
+            seed=read_integer("golden.seed", fields.get("seed"), minimum=0, maximum=MAX_SEED),
+            shape=read_shape("golden.shape", fields.get("shape"), most=GOLDEN_VALUES),
+            outputs=read_rows("golden.outputs", fields.get("outputs")),
             tolerance=read_number("golden.tolerance", fields.get("tolerance")),
         )
 
@@ -236,7 +232,8 @@ class ModelCard:
     @property
     def softmax(self) -> bool:
         """Whether the model's output is probabilities already."""
-        return bool(self.model.get("softmax", False))
+        softmax: bool = self.model.get("softmax", False)
+        return softmax
 
     @property
     def precision(self) -> str:
@@ -259,11 +256,11 @@ class ModelCard:
             if text is None:
                 return default
             try:
-                value = json.loads(text)
+                return read(json.loads(text))
             except ValueError as error:
                 raise CardError(f"metadata {PREFIX}{name}: not JSON: {error}") from error
-            try:
-                return read(value)
+            except RecursionError as error:
+                raise CardError(f"metadata {PREFIX}{name}: it is nested too deeply") from error
             except CardError as error:
                 raise CardError(f"metadata {PREFIX}{error}") from error
 
@@ -273,8 +270,8 @@ class ModelCard:
         return cls(
             preprocessing=part("preprocessing", Preprocessing.from_json, None),
             labels=part("labels", read_labels, None),
-            weights=json_object("weights"),
-            model=json_object("model"),
+            weights=part("weights", read_weights, {}),
+            model=part("model", read_model, {}),
             parity=json_object("parity"),
             golden=part("golden", Golden.from_json, None),
             export=json_object("export"),

@@ -48,9 +48,13 @@ class Grant(BaseModel):
     models: frozenset[str] | None = None
     admin: bool = False
 
+    def opens(self, name: str) -> bool:
+        """Whether the model may be asked, and its name be known."""
+        return self.models is None or name in self.models
+
     def require_model(self, name: str) -> None:
         """Raises PermissionDeniedError where the token does not open the model."""
-        if self.models is not None and name not in self.models:
+        if not self.opens(name):
             raise PermissionDeniedError(f"this token does not open model {name!r}")
 
     def require_admin(self) -> None:

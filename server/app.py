@@ -83,7 +83,7 @@ class App:
         self._background = [asyncio.create_task(_beat(self.probes))]
 
     async def __aenter__(self) -> "App":
-        await self._health.starting()
+        self._health.starting()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -113,18 +113,22 @@ class App:
         """
         keep_imports()
         await self.repository.start()
-        await self._health.started()
+        self._health.started()
         if self.settings.watch:
             following = watch(self.settings.models, self.repository.refresh)
             self._background.append(asyncio.create_task(following))
 
     async def drain(self, stop_at_once: asyncio.Event) -> None:
         """Take nothing new, and finish what is in flight within its time."""
-        await self._health.stopping()
-        await self.repository.stop_loading()
+        self._health.stopping()
         grace_seconds = self.settings.grace_seconds
         logger.info("stopping: requests in flight have %g s to finish", grace_seconds)
-        if not await either(self._server.stop(grace_seconds), stop_at_once):
+
+        async def finish() -> None:
+            await self.repository.stop_loading()
+            await self._server.stop(grace_seconds)
+
+        if not await either(finish(), stop_at_once):
             logger.warning("stopping at once")
 
     def describe(self, address: str, metrics_url: str = "") -> Ready:

@@ -91,8 +91,13 @@ class Catalogue:
         return max(entries, key=lambda entry: (entry.can_be_asked, entry.rank), default=None)
 
     def names(self) -> str:
-        """The names that a request may use, for a message."""
-        return ", ".join(sorted({*self._models, *self._aliases})) or "none"
+        """The names that the caller may use, for a message."""
+        opens = GRANT.get().opens
+        models = {name for name in self._models if opens(name)}
+        aliases = {
+            alias for alias, model in self._aliases.items() if opens(model.partition("@")[0])
+        }
+        return ", ".join(sorted(models | aliases)) or "none"
 
     def _default_name(self) -> str:
         if self._default_model:

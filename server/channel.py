@@ -85,9 +85,7 @@ class Channel:
         try:
             value = await self._handlers[message["call"]](*message["arguments"])
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller waits for an answer
-            kind = type(error) if isinstance(error, errors.ServerError) else errors.ServerError
-            failure = [kind.__name__, public_message(error)]
-            self._send({"number": message["number"], "error": failure})
+            self._send({"number": message["number"], "error": _write_error(error)})
         else:
             self._send({"number": message["number"], "value": value})
 
@@ -96,11 +94,27 @@ class Channel:
         if call is None or call.done():
             return  # who asked does not wait any more
         if "error" in message:
-            kind, text = message["error"]
-            call.set_exception(getattr(errors, kind)(text))
+            call.set_exception(_read_error(message["error"]))
         else:
             call.set_result(message["value"])
 
     def _send(self, message: Mapping[str, Any]) -> None:
         if not self._is_closed:
             self._writer.write(json.dumps(message).encode() + b"\n")
+
+
+def _write_error(error: Exception) -> list[Any]:
+    """Class, text and details of an error; of our own faults no more than their id."""
+    if not isinstance(error, errors.ServerError):
+        error = errors.ServerError(public_message(error))
+    return [type(error).__name__, str(error), error.details()]
+
+
+def _read_error(written: Any) -> errors.ServerError:
+    """Undo `_write_error`; what cannot be read is an error too, and ends one call alone."""
+    try:
+        kind, text, details = written
+        error: errors.ServerError = getattr(errors, kind)(text, **details)
+    except (AttributeError, TypeError, ValueError):
+        return errors.ServerError(f"an error that cannot be read: {written!r:.200}")
+    return error

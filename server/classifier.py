@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from convlens.analysis import analyze
 from convlens.analysis.errors import AnalysisError
@@ -11,6 +12,7 @@ from convlens.proto import classifier_pb2 as pb
 from convlens.proto import classifier_pb2_grpc as pb_grpc
 from convlens.server.errors import ServerError, status_code
 from convlens.server.failures import public_message
+from convlens.server.model import Model
 from convlens.server.repository import Repository
 from convlens.server.rpc import cost_trailers, deadline_of
 from convlens.server.served_model import Classification, ServedModel
@@ -38,7 +40,7 @@ class ClassifierServicer(pb_grpc.ClassifierServicer):
     def __init__(self, repository: Repository, stream_window: int) -> None:
         self._repository = repository
         self._stream_window = stream_window
-        self._analyses: dict[str, str] = {}
+        self._analyses: WeakKeyDictionary[ServedModel, str] = WeakKeyDictionary()
 
     async def Classify(self, request: pb.ClassifyRequest, context: Any) -> pb.ClassifyResponse:
         """Classify one picture; the trailers tell what it cost and where the weights are from."""
@@ -64,22 +66,22 @@ class ClassifierServicer(pb_grpc.ClassifierServicer):
     ) -> pb.ListModelsResponse:
         """List every version of every model, those that failed included."""
         return pb.ListModelsResponse(
-            models=[self._summary(version) for version in self._repository.versions]
+            models=[self._summary(version) for version in self._repository.visible]
         )
 
     async def DescribeModel(
         self, request: pb.DescribeModelRequest, context: Any
     ) -> pb.DescribeModelResponse:
-        """Tell all about one model; its analysis is made once."""
+        """Tell all about one model; its analysis is made once, of the very file that answers."""
         version = self._repository.describe(request.model, request.version)
         response = pb.DescribeModelResponse(summary=self._summary(version))
         if version.served is not None:
-            model = version.served.model
-            response.metadata.update(model.metadata)
-            response.labels.extend(model.card.labels or ())
-            if model.sha256 not in self._analyses:
-                self._analyses[model.sha256] = await asyncio.to_thread(_analysis, version)
-            response.analysis_json = self._analyses[model.sha256]
+            served = version.served
+            response.metadata.update(served.model.metadata)
+            response.labels.extend(served.model.card.labels or ())
+            if served not in self._analyses:
+                self._analyses[served] = await asyncio.to_thread(_analysis, served.model)
+            response.analysis_json = self._analyses[served]
         return response
 
     def _summary(self, version: Version) -> pb.ModelSummary:
@@ -108,11 +110,15 @@ class ClassifierServicer(pb_grpc.ClassifierServicer):
             )
 
 
-def _analysis(version: Version) -> str:
+def _analysis(model: Model) -> str:
+    """The analysis of what answers, as JSON; empty where its file is another one by now."""
     try:
-        return json.dumps(analyze(version.file.path).to_json())
+        report = analyze(model.path).to_json()
     except AnalysisError as error:
-        raise ServerError(f"model {version.file.name!r} cannot be analysed: {error}") from error
+        if not model.path.exists():
+            return ""
+        raise ServerError(f"model {model.name!r} cannot be analysed: {error}") from error
+    return json.dumps(report) if report["model"]["sha256"] == model.sha256 else ""
 
 
 def _response(request: pb.ClassifyRequest, answer: Classification) -> pb.ClassifyResponse:

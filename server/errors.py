@@ -21,11 +21,17 @@ ServerError
 Anything else that is raised while a request is answered is our fault: INTERNAL.
 """
 
+from typing import Any
+
 import grpc
 
 
 class ServerError(Exception):
     """The root of this package's errors; its text is fit to be sent to a caller."""
+
+    def details(self) -> dict[str, Any]:
+        """What its class is made of besides the text, by argument; JSON can carry it."""
+        return {}
 
 
 class ConfigurationError(ServerError):
@@ -90,6 +96,10 @@ class OverloadedError(ServerError):
     def __init__(self, message: str, retry_after_seconds: float) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+    def details(self) -> dict[str, Any]:
+        """When there is likely to be room."""
+        return {"retry_after_seconds": self.retry_after_seconds}
 
 
 class ClientLimitError(OverloadedError):

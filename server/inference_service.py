@@ -108,7 +108,7 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         model = (await self._repository.get(request.name, request.version)).model
         ready = [
             entry.file.version
-            for entry in self._repository.versions
+            for entry in self._repository.visible
             if entry.file.name == model.name and entry.state is State.READY
         ]
         return messages.model_metadata(model, ready)
@@ -131,7 +131,7 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
                 messages.model_statistics(
                     entry.file.name, entry.file.version, entry.served.statistics
                 )
-                for entry in self._repository.versions
+                for entry in self._repository.visible
                 if entry.served is not None
                 and request.name in ("", entry.file.name)
                 and request.version in ("", entry.file.version)
@@ -144,7 +144,7 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         """Every version of every model, or those that are ready."""
         return messages.repository_index(
             entry
-            for entry in self._repository.versions
+            for entry in self._repository.visible
             if entry.state is State.READY or not request.ready
         )
 

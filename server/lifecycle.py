@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from convlens.server.catalogue import Catalogue
 from convlens.server.errors import ModelLoadError
+from convlens.server.failures import public_message
 from convlens.server.loader import Loader
 from convlens.server.memory import give_back_memory
 from convlens.server.metrics import Metrics
@@ -106,23 +107,27 @@ class Lifecycle:
         self._loader.close()
 
     async def _load(self, version: Version, file: ModelFile) -> None:
-        """Load a file beside what is served now, then put it in its place."""
-        version.file = file
+        """Load a file beside what is served now, then put it in its place.
+
+        It is the version's file once that is settled: where this is cancelled, it is tried again.
+        """
         try:
             prepared = await self._loader.prepare(file, estimate=self._lazy)
             if self._lazy:
                 await self._residency.make_room(version, prepared.memory_bytes)
             served = await self._loader.load(prepared)
-        except ModelLoadError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it stops no other model
+            version.file = file
+            reason = public_message(error)
             if version.served is None:
-                version.become(State.FAILED, str(error))
+                version.become(State.FAILED, reason)
             else:
-                version.reason = f"its new file is not served, the former one is: {error}"
+                version.reason = f"its new file is not served, the former one is: {reason}"
             logger.error("model %s version %s: %s", file.name, file.version, version.reason)
             await self._on_change(file.name)
             return
         former = version.served
-        version.served = served
+        version.file, version.served = file, served
         version.become(State.READY)
         version.memory_bytes = prepared.memory_bytes
         version.stays_until = time.monotonic() + served.model.load_seconds

@@ -104,9 +104,14 @@ def load_model(name: str, version: str, source: ModelSource, plan: Plan, machine
         _check_input(session, card.preprocessing)
     signature = read_signature(session, pictures=card.preprocessing is not None)
     if card.golden is not None:
-        _check_golden(session, card.golden, signature.fixed_batch, _tolerance(card, plan))
+        tolerance = _tolerance(card, plan)
+        outputs: Array | None = _check_golden(
+            session, card.golden, signature.fixed_batch, tolerance
+        )
     else:
-        _warm_up(session, signature, card.preprocessing)
+        outputs = _warm_up(session, signature, card.preprocessing)
+    if card.labels is not None and outputs is not None:
+        _check_labels(card.labels, outputs)
     return Model(
         name=name,
         version=version,
@@ -188,7 +193,15 @@ def _tolerance(card: ModelCard, plan: Plan) -> float:
     return REDUCED_TOLERANCE if plan.precision != "fp32" or rounds_elsewhere else 0.0
 
 
-def _check_golden(session: Session, golden: Golden, batch: int | None, least: float) -> None:
+def _check_labels(labels: tuple[str, ...], outputs: Array) -> None:
+    """Compare the number of labels with the classes of what the model gave: (n, classes)."""
+    if outputs.ndim == 2 and outputs.shape[1] != len(labels):
+        raise ModelLoadError(
+            f"it has {outputs.shape[1]} classes, and convlens.labels names {len(labels)}"
+        )
+
+
+def _check_golden(session: Session, golden: Golden, batch: int | None, least: float) -> Array:
     if (count := len(session.get_inputs())) != 1:
         raise ModelLoadError(f"golden outputs belong to one input; it has {count}")
     try:
@@ -202,10 +215,16 @@ def _check_golden(session: Session, golden: Golden, batch: int | None, least: fl
             f"its outputs differ from the golden ones in the file by {deviation:.2g} of their "
             f"spread; {tolerance:.2g} is allowed"
         )
+    return outputs
 
 
-def _warm_up(session: Session, signature: Signature, preprocessing: Preprocessing | None) -> None:
+def _warm_up(
+    session: Session, signature: Signature, preprocessing: Preprocessing | None
+) -> Array | None:
     """Run zeros once: a model that cannot run must not be called ready.
+
+    Returns:
+        The first output; None where nothing was run.
 
     Zeros need not be a legal input of a model of tensors: that they fail is logged, and not held
     against it. One with axes of any length, besides the batch, is left cold.
@@ -214,15 +233,16 @@ def _warm_up(session: Session, signature: Signature, preprocessing: Preprocessin
     if preprocessing is not None:
         shapes = [_picture_shape(preprocessing)]
     if any(None in shape for shape in shapes):
-        return
+        return None
     batch = (1,) if signature.batched else ()
     zeros = tuple(
         np.zeros((*batch, *shape), DTYPES[spec.datatype])
         for spec, shape in zip(signature.inputs, shapes, strict=True)
     )
     try:
-        run_session(session, zeros, signature.fixed_batch)
+        return run_session(session, zeros, signature.fixed_batch)[0]
     except RUNTIME_ERRORS as error:
         if preprocessing is not None:
             raise ModelLoadError(f"it cannot run: {error}") from error
         logger.warning("zeros are no input that it can run: %s", error)
+        return None

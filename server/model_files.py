@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convlens.server.errors import StartError
+from convlens.server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -52,21 +53,40 @@ def find_model_files(folder: Path) -> list[ModelFile]:
     return sorted(found.values(), key=lambda file: (file.name, int(file.version)))
 
 
-def check_folder(folder: Path, default_model: str) -> None:
-    """Make sure that there is something to serve.
+def check_folder(settings: Settings) -> None:
+    """Make sure that there is something to serve, and that the settings speak of what there is.
 
-    Args:
-        folder: of the files.
-        default_model: that must be among them; "" for none.
+    What may come yet, when a model is loaded on request, is logged as a warning.
 
     Raises:
         StartError: it is not so.
     """
-    names = sorted({file.name for file in find_model_files(folder)})
-    if not names:
+    folder = settings.models
+    versions: dict[str, set[str]] = {}
+    for file in find_model_files(folder):
+        versions.setdefault(file.name, set()).add(file.version)
+    if not versions:
         raise StartError(f"--models {folder}: there is no name.onnx and no name/1/model.onnx in it")
-    if default_model and default_model not in names:
-        raise StartError(f"--default-model {default_model}: there are {', '.join(names)}")
+    there_are = ", ".join(sorted(versions))
+    default = settings.aliases.get(settings.default_model, settings.default_model)
+    if default and default.partition("@")[0] not in versions:
+        raise StartError(f"--default-model {settings.default_model}: there are {there_are}")
+    named = [(f"--alias {alias}={model}", model) for alias, model in settings.aliases.items()]
+    candidates = [f"{name}@{version}" for name, version in settings.candidates.items()]
+    for setting, target in [*named, *((f"--candidate {entry}", entry) for entry in candidates)]:
+        name, _, version = target.partition("@")
+        if name not in versions:
+            logger.warning("%s: there is no such model yet; there are %s", setting, there_are)
+        elif version and version not in versions[name]:
+            there_is = ", ".join(sorted(versions[name], key=int))
+            logger.warning("%s: there is no such version yet; there are %s", setting, there_is)
+    for name, version in settings.candidates.items():
+        if versions.get(name) == {version} and not settings.promote_at:
+            logger.warning(
+                "--candidate %s@%s: it is the only version, nothing answers those who name none",
+                name,
+                version,
+            )
 
 
 def _add(found: dict[tuple[str, str], ModelFile], name: str, version: str, path: Path) -> None:

@@ -3,14 +3,15 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 from convlens.server.access import GRANT
 from convlens.server.catalogue import Catalogue
 from convlens.server.errors import (
     ModelLoadError,
     ModelNotFoundError,
+    ModelNotReadyError,
     ModelRetiredError,
     StartError,
 )
@@ -52,7 +53,7 @@ class Repository:
         settings: Settings,
         provider: str,
         metrics: Metrics,
-        on_change: Callable[[str, bool], Awaitable[None]],
+        on_change: Callable[[str, bool], None],
         jury: Jury | None = None,
     ) -> None:
         self._settings = settings
@@ -76,11 +77,18 @@ class Repository:
         self._changing = asyncio.Lock()
         self._on_demand = OnDemand(self._load_unloaded, settings.queue_size)
         self._promoting: set[asyncio.Task[None]] = set()
+        self._loading: set[asyncio.Task[None]] = set()
+        self._unloading: set[asyncio.Task[None]] = set()
 
     @property
     def versions(self) -> list[Version]:
         """Every version, by name and then by version as a number."""
         return self._catalogue.versions
+
+    @property
+    def visible(self) -> list[Version]:
+        """Those of the versions that the caller may know of."""
+        return [entry for entry in self.versions if GRANT.get().opens(entry.file.name)]
 
     @property
     def ready(self) -> bool:
@@ -94,7 +102,7 @@ class Repository:
             StartError: there is nothing to load, or not a single file could be loaded.
         """
         if not self._settings.watch:
-            check_folder(self._settings.models, self._settings.default_model)
+            check_folder(self._settings)
         await self.refresh()
         if not self.ready and not self._settings.watch:
             reasons = "; ".join(f"{entry.file.path}: {entry.reason}" for entry in self.versions)
@@ -129,6 +137,9 @@ class Repository:
             ModelLoadError: a version cannot be loaded; one that was served goes on.
         """
         GRANT.get().require_admin()
+        await self._finish(self._load(name), self._loading)
+
+    async def _load(self, name: str) -> None:
         files = await asyncio.to_thread(find_model_files, self._settings.models)
         if name not in {file.name for file in files}:
             raise ModelNotFoundError(f"no file for model {name!r} in {self._settings.models.name}/")
@@ -155,6 +166,9 @@ class Repository:
             ModelNotFoundError: there is no such model.
         """
         GRANT.get().require_admin()
+        await self._finish(self._unload(name), self._unloading)
+
+    async def _unload(self, name: str) -> None:
         async with self._changing:
             versions = self._catalogue.of_model(name)
             if not versions:
@@ -210,6 +224,8 @@ class Repository:
 
     async def stop_loading(self) -> None:
         """Load nothing more for those who ask, and let those who wait for a loading know."""
+        for task in self._loading:
+            task.cancel()
         await self._on_demand.close()
 
     async def close(self) -> None:
@@ -228,6 +244,20 @@ class Repository:
         async with self._changing:
             await self._lifecycle.promote(promotion)
 
+    async def _finish(
+        self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]
+    ) -> None:
+        """Do something to its end, whether or not its caller waits for that."""
+        task = asyncio.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                raise
+            raise ModelNotReadyError("the server is stopping") from None
+
     async def _load_unloaded(self, version: Version) -> None:
         async with self._changing:
             if version.state is State.UNLOADED:  # else it was removed while this waited
@@ -240,7 +270,7 @@ class Repository:
         self._own_metrics.default(name, default.file.version if default else None)
         self._log_promoted(name, default)
         await self._trials.follow(name, default, versions)
-        await self._on_change(name, any(entry.can_be_asked for entry in versions))
+        self._on_change(name, any(entry.can_be_asked for entry in versions))
 
     def _log_promoted(self, name: str, default: Version | None) -> None:
         """Log that a promoted version begins to answer, or ends."""

@@ -45,7 +45,7 @@ class Settings(BaseModel):
         description="for all models together, such as 2GiB: they are loaded when they are asked "
         "for, and the least recently used one makes room; 0: all are loaded, and stay",
     )
-    candidates: Mapping[str, str] = Field(
+    candidates: Mapping[str, Annotated[str, Field(pattern=r"^\d+$")]] = Field(
         {},
         examples=["NAME@VERSION"],
         description="a version that gets copies of its model's requests, to be compared with the "

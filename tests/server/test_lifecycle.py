@@ -119,6 +119,17 @@ def test_a_broken_model_beside_good_ones_is_said_and_does_not_stop_them(tmp_path
         assert client.classify(grey_png(255), model="good").predictions[0].label == "bright"
 
 
+def test_a_model_with_a_card_that_it_contradicts_stops_no_other(tmp_path: Path) -> None:
+    golden = {"seed": 2**40, "shape": [1, 1, 32, 32], "outputs": [[1], [2, 3]], "tolerance": 1}
+    save_brightness_model(tmp_path / "golden.onnx", golden=golden)
+    save_brightness_model(tmp_path / "good.onnx")
+    save_brightness_model(tmp_path / "labels.onnx", labels=["bright"])
+    with running_server("--models", str(tmp_path)) as server:
+        assert "golden.seed: must be at most" in server.lines[0]
+        assert "it has 2 classes, and convlens.labels names 1" in server.lines[1]
+        assert server.lines[-1].startswith("serving good with cpu on ")
+
+
 def test_with_no_model_left_serve_ends_with_1_and_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty.onnx").write_bytes(b"")
     (tmp_path / "garbage.onnx").write_bytes(b"not a model")
@@ -220,3 +231,27 @@ def test_calls_while_the_server_restarts_lose_nothing_once_retried(tmp_path: Pat
             stop.set()
             answers = calls.result(30)
     assert all(answer.predictions[0].label == "bright" for answer in answers)
+
+
+def test_a_default_model_that_is_not_there_is_refused_at_start() -> None:
+    ended = _serve("--default-model", "nope")
+    assert ended.returncode == 1
+    assert "--default-model nope: there are lenet5" in _last_line(ended.stderr)
+
+
+def test_a_candidate_that_is_the_only_version_is_warned_of() -> None:
+    with running_server("--candidate", "lenet5@1") as server:
+        _wait_for_line(server, "--candidate lenet5@1: it is the only version")
+
+
+def test_settings_of_models_that_may_come_yet_are_warned_of() -> None:
+    aliases = ("--alias", "s=nope", "--alias", "old=lenet5@9", "--alias", "stable=lenet5")
+    flags = (*aliases, "--candidate", "lenet5@7", "--default-model", "stable")
+    with running_server(*flags) as server, Client(server.address) as client:
+        assert client.classify(grey_png(255)).model == "lenet5"
+        server.process.send_signal(signal.SIGTERM)
+        _, log = server.process.communicate(timeout=30)
+    assert "--alias s=nope: there is no such model yet; there are lenet5" in log
+    assert "--alias old=lenet5@9: there is no such version yet; there are 1" in log
+    assert "--candidate lenet5@7: there is no such version yet; there are 1" in log
+    assert "stable" not in log

@@ -12,7 +12,14 @@ import pytest
 import trustme
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from convlens.client import AccessError, AsyncClient, Client, Tls, UnavailableError
+from convlens.client import (
+    AccessError,
+    AsyncClient,
+    Client,
+    InvalidArgumentError,
+    Tls,
+    UnavailableError,
+)
 from convlens.proto import classifier_pb2 as pb
 from convlens.proto import classifier_pb2_grpc as pb_grpc
 from tests.support import grey_png, running_server, save_brightness_model
@@ -162,6 +169,9 @@ def test_a_token_opens_the_models_that_it_names(models: Path, tmp_path: Path) ->
             with pytest.raises(AccessError, match="does not open model 'closed'") as caught:
                 client.classify(WHITE, model="closed")
             assert caught.value.code == "PERMISSION_DENIED"
+            assert [entry.name for entry in client.list_models()] == ["open"]
+            with pytest.raises(InvalidArgumentError, match=r"there are open$"):
+                client.classify(WHITE)
         with Client(server.address, token="all-of-it") as client:
             assert client.classify(WHITE, model="closed").predictions
         for token, said in ((None, "send a token"), ("wrong", "not known")):
