@@ -338,7 +338,7 @@ class DescribeModelResponse(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     ANALYSIS_JSON_FIELD_NUMBER: _builtins.int
     analysis_json: _builtins.str
-    """The report of `analyze --format json`."""
+    """The report of `analyze --format json`; empty where the file on disk is another one by now."""
     @_builtins.property
     def summary(self) -> Global___ModelSummary: ...
     @_builtins.property

@@ -272,16 +272,10 @@ class Connection(Wire):
         self._idle()
         for number, value in frames.read_settings(payload):
             if number == Setting.INITIAL_WINDOW_SIZE:
-                if value > frames.LARGEST_WINDOW:
-                    raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "too large a window")
                 self.stream_window = value
                 self._go_on_soon()
             elif number == Setting.MAX_FRAME_SIZE:
-                if not frames.SMALLEST_MAX_FRAME <= value <= frames.LARGEST_MAX_FRAME:
-                    raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"frames of {value} bytes")
                 self.max_frame = value
-            elif number == Setting.ENABLE_PUSH and value > 1:
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"ENABLE_PUSH is {value}")
         self.send(frames.frame(frames.SETTINGS, frames.ACK, 0, b""))
 
     def _ping(self, flags: int, payload: bytes) -> None:

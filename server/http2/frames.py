@@ -7,7 +7,7 @@ from typing import TypeVar
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEAD_BYTES = 9
 SMALLEST_MAX_FRAME = 16_384  # the length of a payload that everybody takes
-LARGEST_MAX_FRAME = 2**24 - 1
+_FRAME_SIZES = range(SMALLEST_MAX_FRAME, 2**24)
 DEFAULT_WINDOW = 65_535
 LARGEST_WINDOW = 2**31 - 1
 _MOST_REASON_BYTES = 256  # it may quote what the client sent
@@ -79,14 +79,22 @@ def settings(values: dict[Setting, int]) -> bytes:
 
 
 def read_settings(payload: bytes) -> list[tuple[int, int]]:
-    """What the client takes, by the number of the setting: there are some that we do not know.
+    """What the other side takes, by the number of the setting: there are some that we do not know.
 
     Raises:
-        ConnectionFault: the payload is no list of settings.
+        ConnectionFault: the payload is no list of settings, or a value is not allowed.
     """
     if len(payload) % _SETTING.size:
         raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS of no whole number of settings")
-    return list(_SETTING.iter_unpack(payload))
+    values = list(_SETTING.iter_unpack(payload))
+    for number, value in values:
+        if number == Setting.INITIAL_WINDOW_SIZE and value > LARGEST_WINDOW:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "too large a window")
+        if number == Setting.MAX_FRAME_SIZE and value not in _FRAME_SIZES:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"frames of {value} bytes")
+        if number == Setting.ENABLE_PUSH and value > 1:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"ENABLE_PUSH is {value}")
+    return values
 
 
 def window_update(stream: int, increment: int) -> bytes:
