@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+import socket
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import prometheus_client
@@ -93,13 +94,16 @@ class App:
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.repository.close()
 
-    def listen(self) -> str:
+    def listen(self, shared: Sequence[socket.socket] = ()) -> str:
         """Open the port; returns its address, "host:port".
+
+        Args:
+            shared: see `open_port`.
 
         Raises:
             StartError: it is in use, or may not be used; or a certificate cannot be read.
         """
-        return open_port(self._server, self.settings)
+        return open_port(self._server, self.settings, shared)
 
     async def answer(self) -> None:
         """Answer what comes in, if only that no model is ready yet."""

@@ -3,8 +3,8 @@
 import errno
 import logging
 import socket
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from convlens.server.errors import StartError
 from convlens.server.http2 import GrpcServer
@@ -22,8 +22,13 @@ FREE_PORT_TRIES = 10
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 
 
-def open_port(server: GrpcServer, settings: Settings) -> str:
+def open_port(server: GrpcServer, settings: Settings, shared: Sequence[socket.socket] = ()) -> str:
     """Open the port, with TLS where there are certificates; returns its address, "host:port".
+
+    Args:
+        server: that is to answer there.
+        settings: its host, port and certificates.
+        shared: sockets of the port, bound already, where other processes answer there as well.
 
     Raises:
         StartError: it is in use, or may not be used; or a certificate cannot be read.
@@ -34,36 +39,39 @@ def open_port(server: GrpcServer, settings: Settings) -> str:
     tls = None
     if certificate is not None and key is not None:
         tls = Certificates(certificate, key, settings.tls_client_ca).context
-    sockets = _bound_sockets(settings, shared=settings.workers > 1)
+    sockets = shared or bound_sockets(settings)
     try:
-        server.listen(sockets, tls)
+        server.listen(sockets, tls, shared=bool(shared))
     except OSError as error:  # somebody else began to listen just now
         _close(sockets)
         raise _in_use(settings) from error
     return f"{bracketed(settings.host)}:{sockets[0].getsockname()[1]}"
 
 
-def _bound_sockets(settings: Settings, *, shared: bool) -> list[socket.socket]:
+def bound_sockets(settings: Settings) -> list[socket.socket]:
     """One for each address of the host that this machine has, all with the same port.
 
     A free port of the first address may be taken on another: then a further one is tried.
+
+    Raises:
+        StartError: the port is in use, or may not be used.
     """
     addresses = _addresses(settings)
     for _ in range(FREE_PORT_TRIES if settings.port == 0 else 0):
         with suppress(StartError):
-            return _bound_to_all(addresses, settings, shared=shared)
-    return _bound_to_all(addresses, settings, shared=shared)
+            return _bound_to_all(addresses, settings)
+    return _bound_to_all(addresses, settings)
 
 
 def _bound_to_all(
-    addresses: Iterable[tuple[socket.AddressFamily, str]], settings: Settings, *, shared: bool
+    addresses: Iterable[tuple[socket.AddressFamily, str]], settings: Settings
 ) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     port = settings.port
     reason: OSError | None = None
     for family, host in addresses:
         try:
-            sockets.append(_bound(family, (host, port), shared=shared))
+            sockets.append(_bound(family, (host, port)))
         except OSError as error:
             reason = error
             if error.errno not in _NOT_HERE:
@@ -76,15 +84,10 @@ def _bound_to_all(
     return sockets
 
 
-def _bound(
-    family: socket.AddressFamily, address: tuple[str, int], *, shared: bool
-) -> socket.socket:
+def _bound(family: socket.AddressFamily, address: tuple[str, int]) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            # Among the workers of one server alone: another would share the port in silence.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             # IPv4 comes in here too, where the address is that of all interfaces.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
@@ -109,27 +112,6 @@ def _addresses(settings: Settings) -> list[tuple[socket.AddressFamily, str]]:
     except OSError as error:
         raise StartError(f"--host {settings.host}: {error.strerror}") from error
     return sorted({(family, str(address[0])) for family, _, _, _, address in found})
-
-
-@contextmanager
-def reserved_port(settings: Settings) -> Iterator[int]:
-    """Hold the port for the workers, so that no other server gets it; yields its number.
-
-    Its sockets take the port for themselves, which fails where anybody listens, and only then allow
-    others, those with the same option and the same user, beside them. They never listen:
-    connections go to the workers alone.
-
-    Raises:
-        StartError: it is in use, or may not be used.
-    """
-    holders = _bound_sockets(settings, shared=False)
-    try:
-        for holder in holders:
-            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        number: int = holders[0].getsockname()[1]
-        yield number
-    finally:
-        _close(holders)
 
 
 def warn_if_open(settings: Settings) -> None:

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -22,7 +24,7 @@ from convlens.server.families import (
     to_metrics,
 )
 from convlens.server.judge import Contest, Judge
-from convlens.server.port import reserved_port, warn_if_open
+from convlens.server.port import bound_sockets, warn_if_open
 from convlens.server.probe_port import HttpPort, Probes
 from convlens.server.processors import processor_count
 from convlens.server.promotion import Promotion, Promotions
@@ -57,18 +59,19 @@ async def _supervise(settings: Settings, on_ready: Callable[[Ready], None]) -> N
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     stop = stop_signals()
     registry = CollectorRegistry()
-    with reserved_port(settings) as port:
-        supervisor = Supervisor(_of_each_worker(settings, port), on_ready)
+    with ExitStack() as port:
+        sockets = [port.enter_context(listener) for listener in bound_sockets(settings)]
+        supervisor = Supervisor(_of_each_worker(settings, sockets), on_ready, sockets)
         registry.register(_Page(supervisor, asyncio.get_running_loop()))
         host = settings.metrics_host or settings.host
         with HttpPort(host, settings.metrics_port, registry, supervisor.probes) as http:
             await supervisor.run(stop, http.metrics_url)
 
 
-def _of_each_worker(settings: Settings, port: int) -> Settings:
+def _of_each_worker(settings: Settings, port: Sequence[socket.socket]) -> Settings:
     """The settings of one worker: processors and memory are shared out."""
     share = {
-        "port": port,
+        "port": port[0].getsockname()[1],
         "threads": settings.threads or max(1, processor_count() // settings.workers),
         "memory_budget": ByteSize(settings.memory_budget // settings.workers),
     }
@@ -81,14 +84,21 @@ class Supervisor:
     Args:
         settings: of each worker.
         on_ready: is called once, when all are ready.
+        port: bound. All workers answer there: what waits to be accepted outlives each of them.
 
     Attributes:
         probes: of the HTTP port.
         registry: of the metrics that are its own.
     """
 
-    def __init__(self, settings: Settings, on_ready: Callable[[Ready], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        on_ready: Callable[[Ready], None],
+        port: Sequence[socket.socket],
+    ) -> None:
         self.probes = Probes()
+        self._port = port
         self._settings = settings
         self._on_ready = on_ready
         self._metrics_url = ""
@@ -141,6 +151,8 @@ class Supervisor:
         stop.clear()
         self._stop.set()
         self.probes.ready = False
+        for listener in self._port:  # else connections would wait there for nobody
+            listener.close()
 
         async def finish() -> None:
             for worker in self._workers.values():
@@ -205,7 +217,7 @@ class Supervisor:
         """Start a worker, and another one each time that it dies."""
         deaths = 0
         while not self._stop.is_set():
-            worker = await WorkerProcess.start(self._handlers, self._ready)
+            worker = await WorkerProcess.start(self._handlers, self._ready, self._port)
             self._workers[number] = worker
             if self._stop.is_set():
                 worker.kill()

@@ -1,6 +1,8 @@
 """One worker of a server with several: it serves as its supervisor says, and ends with it.
 
-python -m convlens.server.worker FD     # a socket that is connected with the supervisor
+python -m convlens.server.worker FD PORT_FD...
+
+FD is a socket that is connected with the supervisor, the others are bound to the gRPC port.
 """
 
 import asyncio
@@ -8,7 +10,7 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -28,13 +30,19 @@ def main() -> None:
     """Serve until the supervisor says so, or is gone."""
     for number in STOP_SIGNALS:  # a terminal or systemd sends them to all; the supervisor decides
         signal.signal(number, signal.SIG_IGN)
-    run_loop(_work(socket.socket(fileno=int(sys.argv[1]))))
+    end, *port = (socket.socket(fileno=int(word)) for word in sys.argv[1:])
+    run_loop(_work(end, port))
 
 
 class Worker:
-    """What the supervisor may call."""
+    """What the supervisor may call.
 
-    def __init__(self) -> None:
+    Args:
+        port: bound; the other workers answer there, too.
+    """
+
+    def __init__(self, port: Sequence[socket.socket]) -> None:
+        self.port = port
         self.stop = asyncio.Event()
         self.has_loaded = asyncio.Event()
         self.app: App | None = None
@@ -65,8 +73,8 @@ class Worker:
         await self.app.repository.promote(Promotion(**promotion))
 
 
-async def _work(end: socket.socket) -> None:
-    worker = Worker()
+async def _work(end: socket.socket, port: Sequence[socket.socket]) -> None:
+    worker = Worker(port)
     calls = (worker.drain, worker.metrics, worker.is_ready, worker.administer, worker.promote)
     handlers: dict[str, Handler] = {call.__name__: call for call in calls}
     supervisor = await Channel.open(end, handlers)
@@ -100,7 +108,7 @@ async def _start(
         await app.repository.promote(Promotion(**promotion))
     worker.has_loaded.set()
     # Only now: while models are loaded, connections go to those workers that can answer.
-    address = app.listen()
+    address = app.listen(worker.port)
     await app.answer()
     await supervisor.call("ready", asdict(app.describe(address)))
 

@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -49,19 +49,21 @@ class WorkerProcess:
         cls,
         handlers: Mapping[str, Handler],
         on_ready: Callable[[], None],
+        port: Sequence[socket.socket],
     ) -> "WorkerProcess":
         """Start a process.
 
         Args:
             handlers: of the supervisor, which it may call.
             on_ready: is called when it answers.
+            port: bound; all workers answer there.
         """
         ours, theirs = socket.socketpair()
         with theirs:
-            fd = theirs.fileno()
+            fds = [end.fileno() for end in (theirs, *port)]
             # -P: nothing in the folder from which the server was started stands in for a package.
-            command = (sys.executable, "-P", "-m", "convlens.server.worker", str(fd))
-            process = await asyncio.create_subprocess_exec(*command, pass_fds=(fd,), stdin=DEVNULL)
+            command = (sys.executable, "-P", "-m", "convlens.server.worker", *map(str, fds))
+            process = await asyncio.create_subprocess_exec(*command, pass_fds=fds, stdin=DEVNULL)
         worker = cls(process, on_ready)
         own: dict[str, Handler] = {"ready": worker._note_ready, "failed": worker._note_failure}
         worker._channel = await Channel.open(ours, {**handlers, **own})

@@ -21,6 +21,11 @@ PATIENCE_SECONDS = 20.0
 HANDSHAKE_SECONDS = 10.0
 FLUSH_SECONDS = 1.0  # that clients have to take the last answers
 NO_FILES_SECONDS = 0.1  # after which a connection is tried again that there was no descriptor for
+# Of those who share a port, each waits so long for every connection that it has before it takes
+# another, and for every few takes one more at a time.
+TURN_SECONDS = 0.001
+LONGEST_TURN_SECONDS = 0.010
+TURN_CONNECTIONS = 8
 
 logger = logging.getLogger(__name__)
 
@@ -43,16 +48,25 @@ class GrpcServer:
         self._sockets: list[socket.socket] = []
         self._inbox = memoryview(bytearray(READ_BYTES))
         self._tls: TlsContext | None = None
+        self._is_shared = False
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def listen(self, sockets: Sequence[socket.socket], tls: TlsContext | None) -> None:
+    def listen(
+        self,
+        sockets: Sequence[socket.socket],
+        tls: TlsContext | None,
+        *,
+        shared: bool = False,
+    ) -> None:
         """Take sockets, which are bound.
 
         Args:
             sockets: belong to the server from now on.
             tls: makes the context of each connection; None for plain text.
+            shared: whether other processes take connections from the same sockets.
         """
         self._tls = tls
+        self._is_shared = shared
         self._sockets.extend(sockets)
         for listener in sockets:
             listener.listen(BACKLOG)
@@ -89,19 +103,30 @@ class GrpcServer:
             await asyncio.wait(gone, timeout=seconds)
 
     async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
         is_failing = False
         while True:
+            await _readable(listener)
             try:
-                connection, _ = await loop.sock_accept(listener)
+                for _ in range(await self._turn() if self._is_shared else BACKLOG):
+                    connection, _ = listener.accept()
+                    is_failing = False
+                    self._spawn(self._welcome(connection))
+            except BlockingIOError:  # there are no more, or another process took them
+                continue
             except OSError as error:  # most likely there are too many open files
                 if not is_failing:
                     logger.warning("connections cannot be accepted: %s", error)
                 is_failing = True
                 await asyncio.sleep(NO_FILES_SECONDS)
-                continue
-            is_failing = False
-            self._spawn(self._welcome(connection))
+
+    async def _turn(self) -> int:
+        """Let those who have fewer connections go first; returns how many to take then.
+
+        The more there are, the less does one more or less matter.
+        """
+        load = len(self._connections) + len(self._tasks)  # some of these are handshakes
+        await asyncio.sleep(min(load * TURN_SECONDS, LONGEST_TURN_SECONDS))
+        return 1 + load // TURN_CONNECTIONS
 
     async def _welcome(self, accepted: socket.socket) -> None:
         """Make a connection of a socket; its TLS handshake is its own affair."""
@@ -110,6 +135,7 @@ class GrpcServer:
             self._find, self._limits, self._held, self._connections, self._inbox
         )
         with contextlib.suppress(OSError):  # whoever it was has gone, or speaks no TLS
+            accepted.setblocking(False)
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: connection,
@@ -128,3 +154,14 @@ class GrpcServer:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _readable(listener: socket.socket) -> None:
+    """Wait until somebody connects."""
+    loop = asyncio.get_running_loop()
+    event = asyncio.Event()
+    loop.add_reader(listener, event.set)
+    try:
+        await event.wait()
+    finally:
+        loop.remove_reader(listener)

@@ -37,7 +37,7 @@ def _exported_metrics() -> list[Metric]:
     """What a server exports that has workers, a memory budget and candidates."""
     registry = Metrics().registry
     RepositoryMetrics(registry)
-    supervisor = Supervisor(Settings(), lambda _: None)
+    supervisor = Supervisor(Settings(), lambda _: None, port=())
     return [*registry.collect(), *supervisor.registry.collect()]
 
 

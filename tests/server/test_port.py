@@ -1,6 +1,5 @@
 """Which addresses of its host a server listens on."""
 
-import contextlib
 import socket
 from typing import Any
 
@@ -8,7 +7,7 @@ import pytest
 
 from convlens.server.errors import StartError
 from convlens.server.http2 import GrpcServer, Limits
-from convlens.server.port import open_port, reserved_port
+from convlens.server.port import open_port
 from convlens.server.settings import Settings
 
 HERE = (socket.AF_INET, "127.0.0.1")
@@ -50,21 +49,18 @@ async def test_an_address_that_is_not_here_does_not_keep_the_others_from_being_u
     assert choose or address == f"localhost:{port}"
 
 
-@pytest.mark.parametrize("workers", [1, 2])
 async def test_a_port_that_is_chosen_is_the_same_on_all_addresses(
-    monkeypatch: pytest.MonkeyPatch, workers: int
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _resolve_to(monkeypatch, HERE, ALSO_HERE)
     server = GrpcServer(lambda _: None, Limits(1 << 20, 8192))
-    settings = Settings(host="localhost", port=0, workers=workers)
-    with reserved_port(settings) if workers > 1 else contextlib.nullcontext(0) as port:
-        address = open_port(server, settings.model_copy(update={"port": port}))
-        monkeypatch.undo()
-        try:
-            for _, host in (HERE, ALSO_HERE):
-                socket.create_connection((host, int(address.rpartition(":")[2]))).close()
-        finally:
-            await server.stop(0)
+    address = open_port(server, Settings(host="localhost", port=0))
+    monkeypatch.undo()
+    try:
+        for _, host in (HERE, ALSO_HERE):
+            socket.create_connection((host, int(address.rpartition(":")[2]))).close()
+    finally:
+        await server.stop(0)
 
 
 async def test_a_host_that_is_not_here_at_all_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

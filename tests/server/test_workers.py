@@ -30,7 +30,7 @@ from tests.support import (
 WHITE = grey_png(255)
 DIGIT = DIGITS[0].read_bytes()
 
-# Each channel has a connection of its own, and the kernel gives each to one of the workers.
+# Each channel has a connection of its own, and one of the workers takes it.
 OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
 
 
@@ -85,7 +85,7 @@ def _wait(holds: Callable[[], bool], what: str) -> None:
 
 @contextmanager
 def _connections(server: RunningServer, count: int = 16) -> "Iterator[list[grpc.Channel]]":
-    """So many that each of two workers has some: all on one has a chance of 2 in 2^count."""
+    """So many that each of two workers has some."""
     channels = [grpc.insecure_channel(server.address, OWN_CONNECTION) for _ in range(count)]
     try:
         yield channels
@@ -109,6 +109,28 @@ def _handled(server: RunningServer, method: str) -> float:
 def _log_after_stop(server: RunningServer) -> str:
     server.process.send_signal(signal.SIGTERM)
     return str(server.process.communicate(timeout=60)[1])
+
+
+def _open_connections(pid: int, port: int) -> int:
+    """How many connections to a port a process holds."""
+    established, inode = "01", 9  # of the table's fourth column; the number of a column
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    sockets = {
+        f"socket:[{row[inode]}]"
+        for row in rows
+        if row[3] == established and int(row[1].rpartition(":")[2], 16) == port
+    }
+    return sum(str(fd.readlink()) in sockets for fd in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def test_connections_are_spread_over_the_workers(server: RunningServer) -> None:
+    count, port = 12, int(server.address.rpartition(":")[2])
+    with _connections(server, count) as channels:
+        for channel in channels:
+            grpc.channel_ready_future(channel).result(timeout=30)
+        shares = [_open_connections(pid, port) for pid in _workers(server)]
+    assert sum(shares) == count
+    assert max(shares) <= 2 * min(shares)
 
 
 def test_metrics_are_those_of_all_workers_together(shared: RunningServer) -> None:
