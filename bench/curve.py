@@ -23,7 +23,9 @@ def draw(series: Sequence[Series], title: str, x_label: str, y_label: str) -> st
         The text of an SVG file.
     """
     xs = sorted({x for entry in series for x, _ in entry.points})
-    top = max(y for entry in series for _, y in entry.points) * 1.1
+    most = max(y for entry in series for _, y in entry.points)
+    step = _step(most)
+    top = step * math.ceil(most / step)
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = math.log(x / xs[0]) / math.log(xs[-1] / xs[0]) if len(xs) > 1 else 0.5
@@ -43,10 +45,10 @@ def draw(series: Sequence[Series], title: str, x_label: str, y_label: str) -> st
         f'<path d="M{left:.1f} {bottom:.1f}H{right:.1f}" stroke="black"/>',
     ]
     parts += [_text(place(x, 0)[0], bottom + 16, f"{x:g}") for x in xs]
-    for share in (0.25, 0.5, 0.75, 1.0):
-        _, y = place(xs[0], share * top)
+    for number in range(1, round(top / step) + 1):
+        _, y = place(xs[0], number * step)
         parts.append(f'<path d="M{left:.1f} {y:.1f}H{right:.1f}" stroke="#dddddd"/>')
-        parts.append(_text(left - 20, y + 4, f"{share * top:.0f}"))
+        parts.append(_text(left - 20, y + 4, f"{number * step:g}"))
     for index, entry in enumerate(series):
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in entry.points))
         parts.append(
@@ -55,6 +57,12 @@ def draw(series: Sequence[Series], title: str, x_label: str, y_label: str) -> st
         name = _text(right - 40, bottom - 16 * (index + 1), entry.name, entry.colour)
         parts.append(name)
     return "\n".join([*parts, "</svg>\n"])
+
+
+def _step(most: float) -> float:
+    """1, 2 or 5 times a power of ten, so that an axis has three to six steps."""
+    power = 10.0 ** math.floor(math.log10(most / 3))
+    return max(times * power for times in (1, 2, 5) if times * power <= most / 3)
 
 
 def _text(x: float, y: float, text: str, colour: str = "black") -> str:

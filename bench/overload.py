@@ -139,7 +139,11 @@ def main() -> None:
     (RESULTS / "overload.json").write_text(json.dumps(result, indent=2) + "\n")
     curves = (
         Series("goodput", [(row["load"], row["goodput"]) for row in rows], "#1a7f37"),
-        Series("offered", [(row["load"], min(row["sent"], capacity)) for row in rows], "#999999"),
+        Series(
+            "sent, up to the capacity",
+            [(row["load"], min(row["sent"], capacity)) for row in rows],
+            "#999999",
+        ),
     )
     title = f"ResNet-18: answers within {options.deadline * 1e3:.0f} ms"
     picture = draw(curves, title, "load, times the capacity", "answers/s")

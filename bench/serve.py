@@ -5,8 +5,7 @@ In-process means threads that decode, run and pick, in the best of several arran
 that the server uses (with what `convlens tune` wrote beside the file), and others, of threads and
 batch sizes. One picture at a time both run as the server does. Rounds alternate between the two, in
 one run on one machine; medians are reported. h2load is the client, on the same processors: its cost
-is included, so that the ratios are lower bounds. The pictures are of what `convlens bench` finds,
-which costs more.
+is included, so that the ratios are lower bounds. The pictures are of what `convlens bench` finds.
 
     python bench/serve.py [MODEL...] [--tune] [--pictures FOLDER] [-- FLAG OF convlens serve...]
 """
@@ -42,6 +41,7 @@ from convlens.proto import classifier_pb2 as pb
 from convlens.server.model import Model, load_model
 from convlens.server.picture import to_input, to_pixels
 from convlens.server.plan import Machine, Plan
+from convlens.server.precision import answering_precision
 from convlens.server.predictions import top_k
 from convlens.server.processors import processor_count
 from convlens.server.providers import ModelSource
@@ -95,13 +95,13 @@ def main() -> None:
         "models": [],
     }
     FOLDER.mkdir(exist_ok=True)
-    options.pictures.mkdir(parents=True, exist_ok=True)
     for name in options.models:
         if options.tune:
             subprocess.run([sys.executable, MATERIAL, name], check=True)
         result["models"].append(measure(name, words[split + 1 :], options))
         print(json.dumps(result["models"][-1], indent=2), flush=True)
         (FOLDER / "serve.json").write_text(json.dumps(result, indent=2) + "\n")
+    options.pictures.mkdir(parents=True, exist_ok=True)
     draw_pictures(result["models"], options.pictures)
 
 
@@ -138,9 +138,9 @@ def measure(name: str, flags: list[str], options: argparse.Namespace) -> dict[st
     in_process_rate = statistics.median(rate for rate, *_ in rounds)
     return {
         "model": name,
-        "served_as": f"{served.source.path.name}: {served.plan}",
-        "in_process_as": f"{best.source.path.name}: {best.plan}; {best.workers} threads that "
-        f"decode and run, batches of {best.batch_size}",
+        "served_as": _described(served),
+        "in_process_as": f"{_described(best)}; {best.workers} threads that decode and run, "
+        f"batches of {best.batch_size}",
         "in_process_per_second": round(in_process_rate, 1),
         "served_per_second": round(statistics.median(it[1].per_second for it in rounds), 1),
         "throughput_ratio": round(statistics.median(it[1].per_second / it[0] for it in rounds), 3),
@@ -151,6 +151,11 @@ def measure(name: str, flags: list[str], options: argparse.Namespace) -> dict[st
         "client_ms_a_request": round(statistics.median(it[1].client_ms for it in rounds), 3),
         "sweep": sweep,
     }
+
+
+def _described(how: Arrangement) -> str:
+    path = how.source.path
+    return f"{path.name}: {how.plan.described(answering_precision(path, how.plan))}"
 
 
 def _arrangements(path: Path) -> list[Arrangement]:
