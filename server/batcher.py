@@ -14,17 +14,16 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
-from convlens.server.background import yield_to_the_event_loop
 from convlens.server.batch_time import BatchTime
 from convlens.server.caller import CALLER
 from convlens.server.errors import ModelNotReadyError
 from convlens.server.short_runs import Shapes, ShortRuns
 from convlens.server.tensor import Array
+from convlens.server.threads import Threads
 from convlens.server.waiting_line import Inferred, Waiting, WaitingLine
 
 logger = logging.getLogger(__name__)
@@ -67,7 +66,7 @@ class Batcher:
         self._short_runs = ShortRuns()
         self._waiting = WaitingLine(batch_time)
         self._arrived = asyncio.Event()
-        self._threads = ThreadPoolExecutor(instances, "infer", initializer=yield_to_the_event_loop)
+        self._threads = Threads(instances, "infer")
         self._in_threads = 0  # runs that go on there
         self._turn_is_taken = False
         self._last_was_alone = True
@@ -136,7 +135,7 @@ class Batcher:
         self._closing = True
         self._arrived.set()
         await asyncio.gather(*self._workers)
-        self._threads.shutdown()
+        self._threads.close()
 
     async def _work(self) -> None:
         while self._waiting or not self._closing:
@@ -206,8 +205,7 @@ class Batcher:
     async def _run_in_thread(self, batch: list[Waiting]) -> _Ran:
         self._in_threads += 1
         try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, self._run_batch, batch)
+            return await self._threads.run(self._run_batch, batch)
         finally:
             self._in_threads -= 1
 

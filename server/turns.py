@@ -3,11 +3,10 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from convlens.server.background import yield_to_the_event_loop
 from convlens.server.caller import CALLER, Priority
+from convlens.server.threads import Threads
 
 Result = TypeVar("Result")
 
@@ -27,7 +26,7 @@ class Turns:
     """
 
     def __init__(self, threads: int) -> None:
-        self._threads = ThreadPoolExecutor(threads, "decode", initializer=yield_to_the_event_loop)
+        self._threads = Threads(threads, "decode")
         self._free = threads * AHEAD
         self._waiting: dict[Priority, dict[object, deque[asyncio.Future[None]]]] = {
             priority: {} for priority in Priority
@@ -37,15 +36,13 @@ class Turns:
         """Run a function in a thread when it is the model's turn."""
         await self._turn(model)
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._threads, function, *arguments
-            )
+            return await self._threads.run(function, *arguments)
         finally:
             self._give_back()
 
     def close(self) -> None:
         """End the threads."""
-        self._threads.shutdown()
+        self._threads.close()
 
     async def _turn(self, model: object) -> None:
         if self._free > 0:

@@ -1,6 +1,5 @@
 """Native work that nothing can interrupt: it does not keep a process that was told to stop."""
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -8,6 +7,8 @@ import sys
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
+
+from convlens.server.threads import Job
 
 Result = TypeVar("Result")
 
@@ -22,28 +23,10 @@ async def run_uninterruptible(function: Callable[..., Result], *arguments: Any) 
     The event loop and the interpreter wait for the threads of their executors when they end. This
     one they leave behind.
     """
-    loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[Result] = loop.create_future()
-
-    def settle(result: Result | None, error: BaseException | None) -> None:
-        if outcome.done():  # nobody waits any more
-            return
-        if error is None:
-            outcome.set_result(result)  # type: ignore[arg-type]
-        else:
-            outcome.set_exception(error)
-
-    def work() -> None:
-        result, error = None, None
-        try:
-            result = function(*arguments)
-        except BaseException as raised:  # noqa: BLE001 - whatever it is, it is the caller's
-            error = raised
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(settle, result, error)
-
-    threading.Thread(target=work, name=THREAD_NAME, daemon=True).start()
-    return await outcome
+    job = Job(function, arguments)
+    threading.Thread(target=job.do, name=THREAD_NAME, daemon=True).start()
+    result: Result = await job.outcome
+    return result
 
 
 def leave_it_behind() -> None:
