@@ -24,15 +24,17 @@ from convlens.server.errors import ModelNotReadyError
 from convlens.server.short_runs import Shapes, ShortRuns
 from convlens.server.tensor import Array
 from convlens.server.threads import Threads
-from convlens.server.waiting_line import Inferred, Waiting, WaitingLine
+from convlens.server.waiting_line import Inferred, Inputs, MakeInputs, Waiting, WaitingLine
 
 logger = logging.getLogger(__name__)
 
 
 class _Ran(NamedTuple):
     outputs: list[tuple[Array, ...]]  # of each request
+    row_shapes: Shapes
     start: float
     seconds: float
+    making_seconds: float = 0.0  # before the start
 
 
 class Batcher:
@@ -49,7 +51,7 @@ class Batcher:
 
     def __init__(
         self,
-        run: Callable[[tuple[Array, ...]], tuple[Array, ...]],
+        run: Callable[[Inputs], tuple[Array, ...]],
         max_batch_size: int,
         on_batch: Callable[[int, float], None],
         *,
@@ -77,7 +79,7 @@ class Batcher:
         """How many rows are waiting."""
         return self._waiting.rows
 
-    async def submit(self, inputs: tuple[Array, ...], rows: int, deadline: float) -> Inferred:
+    async def submit(self, inputs: Inputs, rows: int, deadline: float) -> Inferred:
         """Wait for a place in a batch, and for its run.
 
         Requests share a run where the shapes of their rows agree. A caller that is cancelled leaves
@@ -94,11 +96,38 @@ class Batcher:
         """
         if self._closing:
             raise ModelNotReadyError("the model is being unloaded")
-        row_axes = slice(1 if self._max_batch_size > 1 else 0, None)
-        row_shapes = tuple([array.shape[row_axes] for array in inputs])
+        row_shapes = self._row_shapes(inputs)
         is_short = self._short_runs.admits(row_shapes, rows)
         if is_short and self._is_idle and time.monotonic() < deadline:
             return self._run_at_once(inputs, rows, row_shapes)
+        return await self._wait(inputs, rows, row_shapes, deadline)
+
+    async def submit_unmade(self, make: MakeInputs, deadline: float) -> Inferred:
+        """Have one row's inputs made in the thread that runs it, alone: for a model that is free.
+
+        That saves the ways from a thread that makes them to the event loop, and to another thread.
+
+        Args:
+            make: makes them; what it raises is raised here.
+            deadline: as of `time.monotonic`; infinite for none.
+
+        Raises:
+            DeadlineExceededError: the deadline passed before the request's turn came.
+            ModelNotReadyError: the batcher was closed.
+        """
+        if self._closing:
+            raise ModelNotReadyError("the model is being unloaded")
+        return await self._wait(make, 1, None, deadline)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether a request would be run at once."""
+        return not (self._waiting or self._in_threads == len(self._workers))
+
+    async def _wait(
+        self, inputs: Inputs | MakeInputs, rows: int, row_shapes: Shapes | None, deadline: float
+    ) -> Inferred:
+        """Wait for a place in a batch, and for its run."""
         answer: asyncio.Future[Inferred] = asyncio.get_running_loop().create_future()
         priority = CALLER.get().priority
         self._waiting.put(
@@ -110,10 +139,10 @@ class Batcher:
     @property
     def _is_idle(self) -> bool:
         """Whether a request need not wait for any other, nor had better wait for company."""
-        is_busy = self._waiting or self._turn_is_taken or self._in_threads == len(self._workers)
-        return self._last_was_alone and not (is_busy or self._max_delay_seconds)
+        may_run = self.is_free and not (self._turn_is_taken or self._max_delay_seconds)
+        return self._last_was_alone and may_run
 
-    def _run_at_once(self, inputs: tuple[Array, ...], rows: int, row_shapes: Shapes) -> Inferred:
+    def _run_at_once(self, inputs: Inputs, rows: int, row_shapes: Shapes) -> Inferred:
         """Run a request alone on the event loop, one in each turn of it: the next ones share."""
         self._turn_is_taken = True
         asyncio.get_running_loop().call_soon(self._end_turn)
@@ -123,8 +152,8 @@ class Batcher:
         except Exception:
             self._short_runs.forget()
             raise
-        ran = _Ran([outputs], start, time.monotonic() - start)
-        self._learn(row_shapes, rows, ran, on_the_loop=True)
+        ran = _Ran([outputs], row_shapes, start, time.monotonic() - start)
+        self._learn(ran, rows, on_the_loop=True)
         return Inferred(outputs, 0.0, ran.seconds, rows)
 
     def _end_turn(self) -> None:
@@ -167,13 +196,14 @@ class Batcher:
         self._arrived.set()
 
     def _share(self) -> int:
-        """How many rows a batch may have: the runs that may go on beside it get their part.
+        """How many rows a batch may have: runs that could begin beside it get their part.
 
         Short runs go one after the other, and are cheaper together.
         """
         if self._short_runs.last_was_short:
             return self._max_batch_size
-        return min(self._max_batch_size, -(-self._waiting.rows // len(self._workers)))
+        free = len(self._workers) - self._in_threads
+        return min(self._max_batch_size, -(-self._waiting.rows // free))
 
     async def _answer(self, batch: list[Waiting]) -> None:
         """Run one batch and give each caller its rows.
@@ -183,7 +213,9 @@ class Batcher:
         """
         batch_size = sum(waiting.rows for waiting in batch)
         try:
-            if on_the_loop := self._short_runs.admits(batch[0].row_shapes, batch_size):
+            shapes = batch[0].row_shapes
+            on_the_loop = shapes is not None and self._short_runs.admits(shapes, batch_size)
+            if on_the_loop:
                 ran = self._run_batch(batch)
             else:
                 ran = await self._run_in_thread(batch)
@@ -209,33 +241,43 @@ class Batcher:
         finally:
             self._in_threads -= 1
 
-    def _learn(self, row_shapes: Shapes, rows: int, ran: _Ran, *, on_the_loop: bool) -> None:
+    def _learn(self, ran: _Ran, rows: int, *, on_the_loop: bool) -> None:
         """Take note of a run, for the next ones and for the metrics."""
         self._last_run = ran.start + ran.seconds
         self._batch_time.learn(rows, ran.seconds)
-        self._short_runs.learn(row_shapes, rows, ran.seconds, on_the_loop=on_the_loop)
+        self._short_runs.learn(ran.row_shapes, rows, ran.seconds, on_the_loop=on_the_loop)
         self._on_batch(rows, ran.seconds)
 
     def _share_out(self, batch: list[Waiting], ran: _Ran, *, on_the_loop: bool) -> None:
         """Learn from a run, and give each caller its rows."""
         batch_size = sum(waiting.rows for waiting in batch)
-        self._learn(batch[0].row_shapes, batch_size, ran, on_the_loop=on_the_loop)
+        self._learn(ran, batch_size, on_the_loop=on_the_loop)
         self._last_was_alone = len(batch) == 1
         for waiting, own in zip(batch, ran.outputs, strict=True):
             if not waiting.answer.done():
-                queue_seconds = ran.start - waiting.submitted
+                queue_seconds = ran.start - waiting.submitted - ran.making_seconds
                 waiting.answer.set_result(Inferred(own, queue_seconds, ran.seconds, batch_size))
 
     def _run_batch(self, batch: list[Waiting]) -> _Ran:
         """Runs in one of the batcher's threads, or on the event loop where it is short."""
+        entered = time.monotonic()
+        requests = [
+            waiting.inputs() if callable(waiting.inputs) else waiting.inputs for waiting in batch
+        ]
         start = time.monotonic()
         if len(batch) == 1:
-            outputs = [self._run(batch[0].inputs)]
+            outputs = [self._run(requests[0])]
         else:
-            columns = zip(*(waiting.inputs for waiting in batch), strict=True)
-            joined = self._run(tuple(np.concatenate(column) for column in columns))
+            joined = self._run(
+                tuple(np.concatenate(column) for column in zip(*requests, strict=True))
+            )
             outputs = _split(joined, [waiting.rows for waiting in batch])
-        return _Ran(outputs, start, time.monotonic() - start)
+        seconds = time.monotonic() - start
+        return _Ran(outputs, self._row_shapes(requests[0]), start, seconds, start - entered)
+
+    def _row_shapes(self, inputs: Inputs) -> Shapes:
+        row_axes = slice(1 if self._max_batch_size > 1 else 0, None)
+        return tuple([array.shape[row_axes] for array in inputs])
 
 
 def _split(outputs: tuple[Array, ...], rows: list[int]) -> list[tuple[Array, ...]]:

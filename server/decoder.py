@@ -65,6 +65,16 @@ class Decoder:
         self._max_pixels = max_pixels
         self._small_input = math.prod(preprocessing.size) <= SMALL_PIXELS
         self._turns = turns
+        self._under_way = 0
+
+    @property
+    def is_free(self) -> bool:
+        """Whether no picture waits for a thread, or is decoded in one."""
+        return not self._under_way
+
+    def may_be_small(self, picture: bytes) -> bool:
+        """Whether `decode` may not need a thread at all."""
+        return self._small_input and len(picture) <= SMALL_BYTES
 
     async def decode(self, picture: bytes, arrived: float, deadline: float) -> Decoded:
         """Decode one picture.
@@ -78,12 +88,16 @@ class Decoder:
             InvalidPictureError: the picture cannot be used.
             DeadlineExceededError: the deadline passed before a thread had time.
         """
-        if self._small_input and len(picture) <= SMALL_BYTES:
-            opened = open_picture(picture, self._max_pixels)
-            if opened.width * opened.height <= SMALL_PIXELS:
-                return self._decode(opened, arrived, deadline)
-            return await self._turns.run(self, self._decode, opened, arrived, deadline)
-        return await self._turns.run(self, self._decode, picture, arrived, deadline)
+        readable: bytes | Image.Image = picture
+        if self.may_be_small(picture):
+            readable = open_picture(picture, self._max_pixels)
+            if readable.width * readable.height <= SMALL_PIXELS:
+                return self.decode_here(readable, arrived, deadline)
+        self._under_way += 1
+        try:
+            return await self._turns.run(self, self.decode_here, readable, arrived, deadline)
+        finally:
+            self._under_way -= 1
 
     async def decode_all(
         self, pictures: Sequence[bytes], arrived: float, deadline: float
@@ -110,8 +124,8 @@ class Decoder:
         tensor = await self._turns.run(self, np.concatenate, tensors)
         return Decoded(tensor, wait_seconds, time.monotonic() - arrived - wait_seconds)
 
-    def _decode(self, picture: bytes | Image.Image, arrived: float, deadline: float) -> Decoded:
-        """Runs in a decoder thread, unless the picture is small."""
+    def decode_here(self, picture: bytes | Image.Image, arrived: float, deadline: float) -> Decoded:
+        """Decode one picture in the calling thread; see `decode`."""
         start = time.monotonic()
         if start >= deadline:
             raise DeadlineExceededError("the deadline passed before the picture was decoded")

@@ -13,6 +13,8 @@ from convlens.server.tensor import Tensor
 Row = np.ndarray[Any, np.dtype[Any]]
 
 DEFAULT_TOP_K = 5
+# So many are picked one by one, which is faster than to sort a thousand classes.
+FEW = 8
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,27 @@ def top_k(row: Row, card: ModelCard, k: int) -> tuple[Prediction, ...]:
     """
     row = row.reshape(-1)
     probabilities = row if card.softmax else softmax(row)
-    order = np.argsort(-probabilities, kind="stable")[: k or DEFAULT_TOP_K]
     labels = card.labels or ()
     return tuple(
         [
             Prediction(index, labels[index] if index < len(labels) else "", probability)
-            for index, probability in zip(
-                order.tolist(), probabilities[order].tolist(), strict=True
-            )
+            for index, probability in _largest(probabilities, min(k or DEFAULT_TOP_K, row.size))
         ]
     )
+
+
+def _largest(values: Row, k: int) -> list[tuple[int, float]]:
+    """The `k` largest of (n,) values with their indices, as `top_k` orders them."""
+    if k > FEW:
+        order = np.argsort(-values, kind="stable")[:k]
+        return list(zip(order.tolist(), values[order].tolist(), strict=True))
+    largest = []
+    rest = values.astype(np.float64)
+    for _ in range(k):
+        index = int(rest.argmax())
+        largest.append((index, float(values[index])))
+        rest[index] = -np.inf
+    return largest
 
 
 def classification(name: str, output: Tensor, labels: Sequence[str], k: int) -> Tensor:

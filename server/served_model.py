@@ -134,11 +134,8 @@ class ServedModel:
         try:
             decoder = self._picture_decoder()
             async with self._admission.admitted(1, deadline, wait_for_place=wait_for_place):
-                arrived = time.monotonic()
-                decoded = await decoder.decode(image, arrived, deadline)
-                predictions, timing = await self._run(
-                    image, self._prepared(decoded, arrived), deadline, encode
-                )
+                prepared, inferred = await self._decode_and_run(decoder, image, deadline)
+                predictions, timing = self._answer(image, prepared, inferred, encode)
         except BaseException as error:
             self._ledger.not_answered(error, start)
             raise
@@ -176,12 +173,15 @@ class ServedModel:
                 inputs, rows = self.model.signature.arrange(tensors)
                 async with self._admission.admitted(rows, deadline, wait_for_place=wait_for_place):
                     prepared = _Prepared(inputs, rows, time.monotonic())
-                    return await self._run(tensors, prepared, deadline, encode)
+                    inferred = await self._submit(prepared, deadline)
+                    return self._answer(tensors, prepared, inferred, encode)
             rows = len(pictures)
             async with self._admission.admitted(rows, deadline, wait_for_place=wait_for_place):
                 arrived = time.monotonic()
                 decoded = await self._picture_decoder().decode_all(pictures, arrived, deadline)
-                return await self._run(tensors, self._prepared(decoded, arrived), deadline, encode)
+                prepared = self._prepared(decoded, arrived)
+                inferred = await self._submit(prepared, deadline)
+                return self._answer(tensors, prepared, inferred, encode)
         except BaseException as error:
             self._ledger.not_answered(error, start)
             raise
@@ -245,14 +245,31 @@ class ServedModel:
         self._ledger.decoded(decoded.seconds, rows)
         return _Prepared((decoded.tensor,), rows, arrived, decoded.wait_seconds, decoded.seconds)
 
-    async def _run(
+    async def _decode_and_run(
+        self, decoder: Decoder, image: bytes, deadline: float
+    ) -> tuple[_Prepared, Inferred]:
+        """Decode a picture and run it; one thread does both where nothing else is under way."""
+        arrived = time.monotonic()
+        if not (self._batcher.is_free and decoder.is_free) or decoder.may_be_small(image):
+            prepared = self._prepared(await decoder.decode(image, arrived, deadline), arrived)
+            return prepared, await self._submit(prepared, deadline)
+        decoded: list[Decoded] = []
+
+        def make() -> tuple[Array, ...]:
+            decoded.append(decoder.decode_here(image, arrived, deadline))
+            return (decoded[-1].tensor,)
+
+        inferred = await self._batcher.submit_unmade(make, deadline)
+        # The batcher counts the wait for the thread.
+        return self._prepared(decoded[-1]._replace(wait_seconds=0.0), arrived), inferred
+
+    def _answer(
         self,
         question: Question,
         prepared: _Prepared,
-        deadline: float,
+        inferred: Inferred,
         encode: Callable[[tuple[Array, ...]], Answer],
     ) -> tuple[Answer, Timing]:
-        inferred = await self._submit(prepared, deadline)
         encode_start = time.monotonic()
         answer = encode(inferred.outputs)
         end = time.monotonic()

@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 from convlens.server.batch_time import BatchTime
@@ -12,13 +13,17 @@ from convlens.server.errors import DeadlineExceededError
 from convlens.server.short_runs import Shapes
 from convlens.server.tensor import Array
 
+Inputs = tuple[Array, ...]
+MakeInputs = Callable[[], Inputs]
+
 
 class Inferred(NamedTuple):
     """What one request got out of its batch.
 
     Attributes:
         outputs: of the graph, the request's own rows.
-        queue_seconds: from being submitted until its batch began to run.
+        queue_seconds: from being submitted until its batch began to run, without what it took to
+            make its inputs.
         infer_seconds: the batch's run.
         batch_size: how many rows shared it.
     """
@@ -33,22 +38,27 @@ class Waiting(NamedTuple):
     """A request that waits.
 
     Attributes:
-        inputs: of the graph.
+        inputs: of the graph, or what makes them in the thread that runs it.
         rows: how many places of a batch they take.
-        row_shapes: of each input; requests share a run where these agree.
+        row_shapes: of each input; requests share a run where these agree. None where the inputs
+            have yet to be made: such a request runs alone.
         deadline: as of `time.monotonic`; infinite for none.
         priority: of the request.
         submitted: when, as of `time.monotonic`.
         answer: is given to its caller; done where nobody waits for it any more.
     """
 
-    inputs: tuple[Array, ...]
+    inputs: Inputs | MakeInputs
     rows: int
-    row_shapes: Shapes
+    row_shapes: Shapes | None
     deadline: float
     priority: Priority
     submitted: float
     answer: asyncio.Future[Inferred]
+
+    def may_join(self, first: "Waiting") -> bool:
+        """Whether it may share a run with another one."""
+        return self.row_shapes is not None and self.row_shapes == first.row_shapes
 
 
 class WaitingLine:
@@ -107,7 +117,7 @@ class WaitingLine:
                 waiting.answer.set_exception(
                     DeadlineExceededError("the deadline passed while the request was queued")
                 )
-            elif batch and not (waiting.rows <= room and waiting.row_shapes == batch[0].row_shapes):
+            elif batch and not (waiting.rows <= room and waiting.may_join(batch[0])):
                 passed_over.append(waiting)
             elif batch and not self._batch_time.admits(most - room, waiting.rows, tightest - now):
                 passed_over.append(waiting)

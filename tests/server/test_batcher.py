@@ -11,6 +11,7 @@ import pytest
 
 from convlens.server.batch_time import BatchTime
 from convlens.server.batcher import Batcher
+from convlens.server.errors import InvalidPictureError
 from convlens.server.places import Places
 from convlens.server.tensor import Array
 
@@ -88,6 +89,64 @@ async def test_as_many_runs_go_on_at_once_as_there_are_instances() -> None:
     answers = await asyncio.wait_for(asyncio.gather(*calls), 30)
     assert [answer.outputs[0].item() for answer in answers] == list(range(6))
     await batcher.close()
+
+
+async def test_a_batch_leaves_a_part_to_runs_that_could_begin_and_none_to_those_under_way(
+    doubler: Doubler,
+) -> None:
+    batcher = Batcher(
+        doubler, max_batch_size=9, on_batch=lambda *_: None, batch_time=BatchTime(), instances=2
+    )
+    row = (np.ones((1, 3)),)
+    calls = [asyncio.ensure_future(batcher.submit(row, 1, math.inf)) for _ in range(4)]
+    await asyncio.sleep(0.05)
+    assert len(batcher) == 0  # two and two
+    calls += [asyncio.ensure_future(batcher.submit(row, 1, math.inf)) for _ in range(6)]
+    await asyncio.sleep(0.05)
+    assert len(batcher) == 6
+    doubler.may_run.set()
+    await asyncio.gather(*calls)
+    await batcher.close()
+    assert doubler.shapes == [(2, 3), (2, 3), (6, 3)]
+
+
+async def test_inputs_are_made_by_the_thread_that_runs_them_and_run_alone(
+    batcher: Batcher, doubler: Doubler
+) -> None:
+    threads = []
+
+    def make() -> tuple[Array, ...]:
+        threads.append(threading.current_thread().name)
+        return (np.ones((1, 3)),)
+
+    assert batcher.is_free
+    calls = [asyncio.ensure_future(batcher.submit_unmade(make, math.inf))]
+    await asyncio.sleep(0.05)
+    assert not batcher.is_free
+    calls += [
+        asyncio.ensure_future(batcher.submit((np.ones((1, 3)),), 1, math.inf)),
+        asyncio.ensure_future(batcher.submit_unmade(make, math.inf)),
+        asyncio.ensure_future(batcher.submit_unmade(make, math.inf)),
+        asyncio.ensure_future(batcher.submit((np.ones((1, 3)),), 1, math.inf)),
+    ]
+    await asyncio.sleep(0.05)
+    doubler.may_run.set()
+    answers = await asyncio.gather(*calls)
+    assert [answer.batch_size for answer in answers] == [1, 2, 1, 1, 2]
+    assert set(threads) == {"infer_0"}
+    assert all(answer.outputs[0].tolist() == [[2.0, 2.0, 2.0]] for answer in answers)
+
+
+async def test_inputs_that_cannot_be_made_fail_their_own_request(
+    batcher: Batcher, doubler: Doubler
+) -> None:
+    def make() -> tuple[Array, ...]:
+        raise InvalidPictureError("not a picture")
+
+    doubler.may_run.set()
+    with pytest.raises(InvalidPictureError, match="not a picture"):
+        await batcher.submit_unmade(make, math.inf)
+    assert (await batcher.submit((np.ones((1, 3)),), 1, math.inf)).batch_size == 1
 
 
 async def test_a_batch_is_closed_where_one_more_would_miss_its_tightest_deadline(

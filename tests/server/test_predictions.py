@@ -24,6 +24,13 @@ def test_ties_go_to_the_lower_index() -> None:
     assert [entry.index for entry in top_k(np.zeros(3, np.float32), ABC, 3)] == [0, 1, 2]
 
 
+@pytest.mark.parametrize("k", [1, 5, 8, 9, 40])
+def test_few_are_picked_as_many_are_sorted(k: int) -> None:
+    row = np.random.default_rng(0).integers(0, 9, 30).astype(np.float32)  # with many ties
+    expected = np.argsort(-row, kind="stable")[:k].tolist()
+    assert [entry.index for entry in top_k(row, ModelCard(), k)] == expected
+
+
 def test_probabilities_are_left_alone_where_the_card_says_softmax() -> None:
     card = ModelCard(labels=("a", "b"), model={"softmax": True})
     assert top_k(np.array([0.25, 0.75]), card, 1)[0].probability == 0.75
