@@ -92,21 +92,22 @@ class ServedModel:
             else None
         )
         self.trial: Witness | None = None
+        self._batcher = Batcher(
+            model.run,
+            self.max_batch_size,
+            lambda rows, seconds: self._ledger.ran(rows, seconds),
+            batch_time=BatchTime(),
+            max_delay_seconds=self.max_delay_seconds,
+            instances=model.plan.instances,
+        )
+        self._admission = Admission(model.name, settings.queue_size, clients)
+        # Last: it shows the others to whoever scrapes the metrics, in another thread.
         self._ledger = Ledger(
             model,
             metrics,
             queue_length=lambda: len(self._batcher),
             in_flight=lambda: self.in_flight,
         )
-        self._batcher = Batcher(
-            model.run,
-            self.max_batch_size,
-            self._ledger.ran,
-            batch_time=BatchTime(),
-            max_delay_seconds=self.max_delay_seconds,
-            instances=model.plan.instances,
-        )
-        self._admission = Admission(model.name, settings.queue_size, clients)
 
     async def classify(
         self, image: bytes, k: int, deadline: float, *, wait_for_place: bool
