@@ -21,9 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+
+from server_process import serve
 
 from convlens.client.load_target import CLASSIFY, picture_target
 from convlens.proto import classifier_pb2 as pb
@@ -42,13 +42,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=3, help="of each measurement")
     arguments = parser.parse_args()
     rounds: list[dict[str, dict[str, float]]] = []
-    with _server(arguments.models) as (address, process_id):
+    flags = ["--models", str(arguments.models)] if arguments.models else []
+    with serve(*flags, under=["taskset", "-c", SERVER_PROCESSOR]) as server:
         for number in range(arguments.rounds + 1):
             row: dict[str, dict[str, float]] = {}
             for name, generator in (("h2load", _h2load), ("bench", _bench)):
-                before = _processor_seconds(process_id)
-                row[name] = generator(address, arguments)
-                spent = _processor_seconds(process_id) - before
+                before = server.processor_seconds()
+                row[name] = generator(server.address, arguments)
+                spent = server.processor_seconds() - before
                 row[name]["server_cores"] = round(spent / arguments.seconds, 2)
             if number > 0:  # the first round warms the server up
                 rounds.append(row)
@@ -136,31 +137,6 @@ def _run(words: list[str]) -> str:
         ["taskset", "-c", CLIENT_PROCESSOR, *words], capture_output=True, text=True, check=True
     )
     return done.stdout
-
-
-@contextmanager
-def _server(models: Path | None) -> Iterator[tuple[str, int]]:
-    """A server on a processor of its own; yields its address and process id."""
-    words = [sys.executable, "-m", "convlens.cli", "serve", "--port", "0", "--metrics-port", "0"]
-    words += ["--models", str(models)] if models else []
-    process = subprocess.Popen(
-        ["taskset", "-c", SERVER_PROCESSOR, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        said = process.stdout.readline().split()
-        yield said[said.index("on") + 1].rstrip(","), process.pid
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _processor_seconds(process_id: int) -> float:
-    fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

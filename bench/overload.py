@@ -17,15 +17,13 @@ import io
 import itertools
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -37,6 +35,7 @@ from connection import Call
 from curve import Series, draw
 from PIL import Image
 from sender import Sender, closed_loop, open_loop
+from server_process import ServerProcess, serve
 from skimage import data as photographs
 from sklearn.datasets import load_sample_images
 
@@ -105,20 +104,20 @@ def main() -> None:
     options = parser.parse_args()
     model = _model()
     with (
-        _server(model.parent) as (address, process),
+        serve("--models", str(model.parent)) as server,
         ProcessPoolExecutor(1, mp_context=get_context("spawn")) as sender,
     ):
-        memory = Memory(process.pid)
+        memory = Memory(server)
         capacity = options.capacity
         if not capacity:
-            capacity = sender.submit(measure_capacity, address, options.seconds).result()
+            capacity = sender.submit(measure_capacity, server.address, options.seconds).result()
         print(f"capacity {capacity:.1f} pictures a second", file=sys.stderr)
         measured: dict[float, list[dict[str, Any]]] = {load: [] for load in options.loads}
         for number, load in itertools.product(range(options.rounds), options.loads):
-            before = _cpu_seconds(process.pid)
-            arguments = (address, load * capacity, options.seconds, options.deadline)
+            before = server.processor_seconds()
+            arguments = (server.address, load * capacity, options.seconds, options.deadline)
             outcome = sender.submit(send, *arguments).result()
-            cpu = _cpu_seconds(process.pid) - before
+            cpu = server.processor_seconds() - before
             row = {"load": load, **_row(outcome), "server_cpu": round(cpu / outcome.seconds, 2)}
             row["good_a_cpu_second"] = round(outcome.good / cpu, 1)
             row["server_mebibytes"] = memory.most_since_last()
@@ -243,8 +242,8 @@ def _quantiles(values: list[float]) -> dict[str, float] | None:
 class Memory:
     """Samples how much memory a process takes, and so long as it lives."""
 
-    def __init__(self, pid: int) -> None:
-        self._path = Path(f"/proc/{pid}/statm")
+    def __init__(self, server: ServerProcess) -> None:
+        self._server = server
         self._samples: list[int] = []
         threading.Thread(target=self._sample, daemon=True).start()
 
@@ -254,15 +253,9 @@ class Memory:
         return round(max(samples) / 2**20, 1)
 
     def _sample(self) -> None:
-        while self._path.exists():
-            pages = int(self._path.read_text().split()[1])
-            self._samples.append(pages * os.sysconf("SC_PAGE_SIZE"))
+        while self._server.process.returncode is None:
+            self._samples.append(self._server.resident_bytes())
             time.sleep(0.1)
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _model() -> Path:
@@ -272,24 +265,6 @@ def _model() -> Path:
         command = ("export", "resnet18", "--weights", "random", "-o", str(path))
         subprocess.run([sys.executable, "-m", "convlens.cli", *command], check=True)
     return path
-
-
-@contextmanager
-def _server(models: Path) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    command = ("serve", "--models", str(models), "--port", "0", "--metrics-port", "0")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "convlens.cli", *command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        words = process.stdout.readline().split()
-        yield words[words.index("on") + 1].rstrip(","), process
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
 
 
 if __name__ == "__main__":

@@ -22,18 +22,17 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from serve_pictures import draw_pictures, sweep_loads
+from server_process import serve
 from skimage import data
 
 from convlens.client import Client
@@ -119,7 +118,8 @@ def measure(name: str, flags: list[str], options: argparse.Namespace) -> dict[st
 
     best = max(candidates, key=lambda how: alone(how, min(seconds, 2)))
     rounds = []
-    with _server(path.parent, flags) as address, tempfile.TemporaryDirectory() as folder:
+    with serve("--models", str(path.parent), *flags) as server, TemporaryDirectory() as folder:
+        address = server.address
         body = Path(folder) / "body"
         message = pb.ClassifyRequest(model=name, image=picture).SerializeToString()
         body.write_bytes(b"\0" + len(message).to_bytes(4, "big") + message)
@@ -276,24 +276,6 @@ def _picture(name: str) -> bytes:
     jpeg = io.BytesIO()
     Image.fromarray(data.coffee()).resize((500, 375)).save(jpeg, "JPEG", quality=90)
     return jpeg.getvalue()
-
-
-@contextmanager
-def _server(models: Path, flags: list[str]) -> Iterator[str]:
-    command = [sys.executable, "-m", "convlens.cli", "serve", "--port", "0", "--metrics-port", "0"]
-    process = subprocess.Popen(
-        [*command, "--models", models, *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        words = process.stdout.readline().split()
-        yield words[words.index("on") + 1].rstrip(",")
-    finally:
-        process.terminate()
-        process.wait()
 
 
 if __name__ == "__main__":

@@ -15,17 +15,16 @@ import itertools
 import json
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
+from server_process import serve
 
 from convlens.proto import classifier_pb2 as pb
 from convlens.proto import classifier_pb2_grpc as pb_grpc
@@ -52,11 +51,12 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         model = Path(shutil.copy(BUNDLED_MODELS / "lenet5.onnx", folder))
-        with _server(Path(folder), arguments.workers) as (process, address):
-            soak = Soak(address, model, process.pid)
+        flags = (f"--models={folder}", f"--workers={arguments.workers}", "--provider=cpu")
+        with serve(*flags) as server:
+            soak = Soak(server.address, model, server.process.pid)
             asyncio.run(soak.run(arguments.seconds))
-            process.terminate()
-            exit_code = process.wait(60)
+            server.process.terminate()
+            exit_code = server.process.wait(60)
     report = soak.report() | {"exit_code": exit_code, "workers": arguments.workers}
     print(json.dumps(report, indent=2))
     failed = report["lost"] or report["rise_in_second_half"] > MAX_RISE or exit_code != 0
@@ -208,24 +208,6 @@ def _memory_bytes(pid: int) -> int:
     own = int(rollup.partition("\nPss_Anon:")[2].split()[0]) * 1024
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return own + sum(_memory_bytes(int(child)) for child in children)
-
-
-@contextmanager
-def _server(models: Path, workers: int) -> "Iterator[tuple[subprocess.Popen[str], str]]":
-    flags = ("--models", str(models), "--workers", str(workers), "--provider", "cpu")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "convlens.cli", "serve", "--port=0", "--metrics-port=0", *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        words = process.stdout.readline().split()
-        yield process, words[words.index("on") + 1].rstrip(",")
-    finally:
-        process.kill()
-        process.wait()
 
 
 if __name__ == "__main__":

@@ -9,20 +9,18 @@ included; `bound` is twice the weights plus 150 MB.
 """
 
 import argparse
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from server_process import serve
+
 from convlens.analysis import analyze
 
 MB = 1e6
-SERVE = ("-m", "convlens.cli", "serve", "--provider", "cpu", "--port", "0", "--metrics-port", "0")
 
 
 @dataclass(frozen=True)
@@ -66,23 +64,11 @@ def rounds(file: Path, number: int) -> Iterator[tuple[Start, Start]]:
 
 def start(models: Path, cache: Path) -> Start:
     """Start a server, look at it once it is ready, and end it."""
-    words = [sys.executable, *SERVE, "--models", str(models), "--cache-dir", str(cache)]
     begin = time.perf_counter()
-    with subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
+    with serve("--provider", "cpu", f"--models={models}", f"--cache-dir={cache}") as server:
         seconds = time.perf_counter() - begin
-        if not line.startswith("serving"):
-            sys.exit(f"convlens serve did not start: {' '.join(words[1:])}")
-        folder = Path(f"/proc/{process.pid}")
-        fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        resident = int((folder / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        maps_torch = "libtorch" in (folder / "maps").read_text()
-        process.terminate()
-    ticks = int(fields[11]) + int(fields[12])
-    return Start(seconds, ticks / os.sysconf("SC_CLK_TCK"), resident, maps_torch)
+        maps_torch = "libtorch" in Path(f"/proc/{server.process.pid}/maps").read_text()
+        return Start(seconds, server.processor_seconds(), server.resident_bytes(), maps_torch)
 
 
 if __name__ == "__main__":

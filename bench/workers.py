@@ -20,11 +20,12 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from server_process import run, serve
 
 from convlens.proto import inference_pb2 as pb
 
@@ -178,32 +179,17 @@ def _message(rows: int) -> bytes:
     return b"\0" + len(message).to_bytes(4, "big") + message
 
 
-def _convlens(workers: int) -> AbstractContextManager[Server]:
-    return _server(
-        [
-            *("-m", "convlens.cli", "serve", "--port", "0", "--metrics-port", "0"),
-            *("--workers", str(workers)),
-        ],
-        'convlens_stage_seconds_count{model="lenet5",stage="total"',
-    )
-
-
-def _bare() -> AbstractContextManager[Server]:
-    return _server([str(HERE / "bare.py")], "bare_answers_total")
+@contextmanager
+def _convlens(workers: int) -> Iterator[Server]:
+    with serve("--workers", str(workers)) as server:
+        counter = 'convlens_stage_seconds_count{model="lenet5",stage="total"'
+        yield Server(server.address, server.metrics_url, counter)
 
 
 @contextmanager
-def _server(arguments: list[str], answers: str) -> Iterator[Server]:
-    process = subprocess.Popen(
-        [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    assert process.stdout is not None
-    try:
-        words = process.stdout.readline().split()
-        yield Server(words[words.index("on") + 1].rstrip(","), words[-1], answers)
-    finally:
-        process.terminate()
-        process.wait()
+def _bare() -> Iterator[Server]:
+    with run([sys.executable, str(HERE / "bare.py")]) as server:
+        yield Server(server.address, server.metrics_url, "bare_answers_total")
 
 
 if __name__ == "__main__":
