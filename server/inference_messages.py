@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from convlens.proto import inference_pb2 as pb
 from convlens.server.model import Model
-from convlens.server.served_model import PICTURES
+from convlens.server.picture_tensor import PICTURES
 from convlens.server.statistics import Duration, Statistics, microseconds
 from convlens.server.tensor import TensorSpec
 from convlens.server.version import State, Version

@@ -12,18 +12,17 @@ from convlens.server.batch_time import BatchTime
 from convlens.server.batcher import Batcher
 from convlens.server.clients import Clients
 from convlens.server.decoder import Decoded, Decoder
-from convlens.server.errors import InvalidRequestError, InvalidTensorError
+from convlens.server.errors import InvalidRequestError
 from convlens.server.ledger import Ledger
 from convlens.server.metrics import Metrics
 from convlens.server.model import Model
+from convlens.server.picture_tensor import PICTURES, read_pictures
 from convlens.server.predictions import Prediction, top_k
 from convlens.server.settings import Settings
 from convlens.server.statistics import Statistics, Timing
 from convlens.server.tensor import Array, Tensor
 from convlens.server.turns import Turns
 from convlens.server.waiting_line import Inferred
-
-PICTURES = "image"  # the BYTES tensor that holds encoded pictures in place of the model's own input
 
 Answer = TypeVar("Answer")
 
@@ -169,17 +168,17 @@ class ServedModel:
         """
         start = time.monotonic()
         try:
-            pictures = self._pictures(tensors)
+            pictures = read_pictures(tensors, self.model.signature.inputs)
             if pictures is None:
                 inputs, rows = self.model.signature.arrange(tensors)
                 async with self._admission.admitted(rows, deadline, wait_for_place=wait_for_place):
                     prepared = _Prepared(inputs, rows, time.monotonic())
                     inferred = await self._submit(prepared, deadline)
                     return self._answer(tensors, prepared, inferred, encode)
-            rows = len(pictures)
+            decoder, rows = self._picture_decoder(), len(pictures)
             async with self._admission.admitted(rows, deadline, wait_for_place=wait_for_place):
                 arrived = time.monotonic()
-                decoded = await self._picture_decoder().decode_all(pictures, arrived, deadline)
+                decoded = await decoder.decode_all(pictures, arrived, deadline)
                 prepared = self._prepared(decoded, arrived)
                 inferred = await self._submit(prepared, deadline)
                 return self._answer(tensors, prepared, inferred, encode)
@@ -221,25 +220,6 @@ class ServedModel:
                 "its file carries no convlens.preprocessing"
             )
         return self._decoder
-
-    def _pictures(self, tensors: Mapping[str, Tensor]) -> list[bytes] | None:
-        """The pictures of a request; None where it brings the model's own inputs."""
-        tensor = tensors.get(PICTURES)
-        if tensor is None or tensor.datatype != "BYTES":
-            return None
-        if any(
-            (spec.name, spec.datatype) == (PICTURES, "BYTES")
-            for spec in self.model.signature.inputs
-        ):
-            return None
-        self._picture_decoder()
-        if len(tensors) != 1 or tensor.values.ndim != 1 or tensor.values.size == 0:
-            raise InvalidTensorError(
-                f"{len(tensors)} inputs, {PICTURES!r} of shape {list(tensor.values.shape)}: "
-                f"pictures come as {PICTURES!r} alone, BYTES [n], at least one"
-            )
-        pictures: list[bytes] = tensor.values.tolist()
-        return pictures
 
     def _prepared(self, decoded: Decoded, arrived: float) -> _Prepared:
         rows = len(decoded.tensor)
