@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from convlens.cli.errors import CommandError
+from convlens.cli.huge_pages import start_again_with_huge_pages
 
 # command -> (what the list of commands says of it, the extras of which any one is enough)
 COMMANDS = {
@@ -26,6 +27,8 @@ COMMANDS = {
     "demo": ("serve the bundled model and classify the bundled pictures", ("serve", "serve-gpu")),
 }
 
+RUN_MODELS = ("serve", "tune")  # and are fast at it
+
 # Errors of a disk below the output, of which a quota is one.
 UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
@@ -37,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done; 1 the work failed; 2 wrong usage.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if argv is None and words and words[0] in RUN_MODELS:
+        start_again_with_huge_pages()
     if words and words[0] in COMMANDS:
         return _run(f"convlens {words[0]}", words[0], words[1:])
     parser = argparse.ArgumentParser(
