@@ -9,6 +9,7 @@ from typing import Any
 
 from convlens.analysis.bounds import least
 from convlens.analysis.dimensions import to_dim
+from convlens.analysis.graph import Attributes
 from convlens.analysis.operators import (
     COPIES,
     ELEMENTWISE,
@@ -106,7 +107,7 @@ def _output_size(step: ShapeStep, window: SlidingWindow, size: Count) -> Count:
 
 
 def _conv_transpose(step: ShapeStep) -> Shapes:
-    """O = S (W - 1) + output_padding + k' - P_begin - P_end.
+    """O = S (W - 1) + output_padding + k' - P_begin - P_end; with SAME at most S W.
 
     Source: ONNX operator specification, ConvTranspose.
     """
@@ -121,19 +122,17 @@ def _conv_transpose(step: ShapeStep) -> Shapes:
     strides = step.attribute("strides") or (1,) * rank
     dilations = step.attribute("dilations") or (1,) * rank
     extra = step.attribute("output_padding") or (0,) * rank
-    pads = step.attribute("pads") or (0,) * 2 * rank
-    same = str(step.attribute("auto_pad", "")).startswith("SAME")
-    sizes = [
-        data[axis + 2] * strides[axis]
-        if same
-        else strides[axis] * (data[axis + 2] - 1)
-        + extra[axis]
-        + dilations[axis] * (kernel[axis] - 1)
-        + 1
-        - pads[axis]
-        - pads[axis + rank]
-        for axis in range(rank)
+    extents = [dilations[axis] * (kernel[axis] - 1) + 1 for axis in range(rank)]
+    full = [
+        strides[axis] * (data[axis + 2] - 1) + extra[axis] + extents[axis] for axis in range(rank)
     ]
+    auto_pad = step.attribute("auto_pad") or "NOTSET"
+    pads = (0,) * 2 * rank
+    if auto_pad == "NOTSET":
+        pads = step.attribute("pads") or pads
+    elif auto_pad.startswith("SAME"):
+        full = [least(size, data[axis + 2] * strides[axis]) for axis, size in enumerate(full)]
+    sizes = [size - pads[axis] - pads[axis + rank] for axis, size in enumerate(full)]
     return [(data[0], channels, *sizes)]
 
 
@@ -164,14 +163,29 @@ def _matmul(step: ShapeStep) -> Shapes:
     first, second = step.shape(0), step.shape(_second_index(step))
     if not first or not second:
         return None
-    if step.attribute("transA", 0):
-        first = (*first[:-2], first[-1], first[-2])
-    if step.attribute("transB", 0):
-        second = (*second[:-2], second[-1], second[-2])
+    first = as_multiplied(first, step.node.attributes, "A")
+    second = as_multiplied(second, step.node.attributes, "B")
     batch = broadcast([first[:-2], second[:-2]]) if len(first) > 2 or len(second) > 2 else ()
     rows = first[-2:-1] if len(first) > 1 else ()
     columns = second[-1:] if len(second) > 1 else ()
     return [(*batch, *rows, *columns)]
+
+
+def as_multiplied(shape: Counts, attributes: Attributes, side: str) -> Counts:
+    """The shape in which a product takes an operand, which a FusedMatMul may transpose first.
+
+    Args:
+        shape: of the operand.
+        attributes: of the product.
+        side: "A" for the first operand, "B" for the second.
+
+    Source: onnxruntime's contributed operators, FusedMatMul.
+    """
+    if attributes.get(f"transBatch{side}", 0):
+        shape = (*shape[1:-1], shape[0], shape[-1])
+    if attributes.get(f"trans{side}", 0):
+        shape = (*shape[:-2], shape[-1], shape[-2])
+    return shape
 
 
 def _einsum(step: ShapeStep) -> Shapes:

@@ -89,6 +89,7 @@ class ShapePass:
         step = ShapeStep(
             node,
             tuple([_counts(tensor.shape) for tensor in known]),
+            tuple([tensor.dtype for tensor in known]),
             self._value,
         )
         shapes = self._body_outputs(node, step)

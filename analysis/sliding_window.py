@@ -169,7 +169,8 @@ def _auto_padded(window: SlidingWindow, auto_pad: str, size: Dim) -> SlidingWind
         if total is not None:
             less, more = total // 2, total - total // 2
             begin, end = (less, more) if auto_pad == "SAME_UPPER" else (more, less)
-    return SlidingWindow(window.kernel, window.stride, window.dilation, begin, end)
+    ceil_mode = window.ceil_mode and auto_pad == "VALID"
+    return SlidingWindow(window.kernel, window.stride, window.dilation, begin, end, ceil_mode)
 
 
 def _same_padding(window: SlidingWindow, size: Dim) -> int | None:

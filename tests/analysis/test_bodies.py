@@ -70,6 +70,16 @@ def test_an_if_costs_its_dearer_branch_and_has_the_parameters_of_both(tmp_path: 
     assert layer.parameters.learnable == 3 * 2 * (1 + 9)
 
 
+def test_weights_of_one_name_in_two_branches_are_two(tmp_path: Path) -> None:
+    branches = {
+        name: _body([node("Add", "x w", name)], [_value(name, None)], stored={"w": weight(*size)})
+        for name, size in (("then_branch", (8,)), ("else_branch", (8, 8)))
+    }
+    path = _save(tmp_path / "model.onnx", [node("If", "c", "y", **branches)], c=np.array([True]))
+
+    assert analyze(path).totals.parameters == 8 + 64
+
+
 def test_what_an_if_does_to_pixels_is_not_known(tmp_path: Path) -> None:
     path = _save(
         tmp_path / "model.onnx",
