@@ -14,8 +14,9 @@ from convlens.analysis.image_layout import ImageLayout, image_layout
 from convlens.analysis.onnx_inference import OnnxInference, infer_model
 from convlens.analysis.onnx_parts import ModelProto
 from convlens.analysis.shape import Dim, Tensor, Tensors, format_shape, format_size
+from convlens.analysis.shape_bodies import Body
 from convlens.analysis.shape_checks import check_shapes
-from convlens.analysis.shape_pass import Body, ShapePass
+from convlens.analysis.shape_pass import ShapePass
 from convlens.analysis.values import Values
 
 # What the dimensions of a picture are called where they are to be symbolic: the batch, and the
