@@ -133,8 +133,12 @@ class Report:
         from difflib import get_close_matches
 
         near = get_close_matches(name, [layer.name for layer in self.layers], n=3, cutoff=0.4)
-        names = near or [layer.name for layer in self.layers[:3]]
-        raise LayerNotFoundError(f"no layer is called {name!r}; there is {', '.join(names)}")
+        hint = f"did you mean {' or '.join(near)}?" if near else self._first_names()
+        raise LayerNotFoundError(f"no layer is called {name!r}; {hint}")
+
+    def _first_names(self) -> str:
+        names = [layer.name for layer in self.layers]
+        return f"the layers are {', '.join(names[:3])}{' and so on' if names[3:] else ''}"
 
     def to_json(self) -> dict[str, Any]:
         """The report by the schema "convlens.analysis/1", ready for `json.dumps`.

@@ -151,8 +151,7 @@ def _counting_loop(path: Path, until: int, *, starts: bool = True) -> Path:
         [_value("i", (), INT64), _value("go", (), BOOL)],
     )
     loop = helper.make_node("Loop", ["ten", "starts"], ["y"], body=body)
-    stored = {"ten": np.array(10), "starts": np.array(starts), "until": np.array(until)}
-    return _save(path, [loop], **stored)
+    return _save(path, [loop], ten=np.array(10), starts=np.array(starts), until=np.array(until))
 
 
 def test_a_loop_that_may_stop_by_itself_has_trips_that_are_not_known(tmp_path: Path) -> None:

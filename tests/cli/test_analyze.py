@@ -124,7 +124,7 @@ def test_explaining_a_layer_that_is_not_there_names_those_that_are(lenet5: Path)
     result = _analyze(lenet5, "--explain", "conv9")
 
     assert result.returncode == 1
-    assert result.stderr.startswith("analyze: no layer is called 'conv9'; there is conv")
+    assert result.stderr.startswith("analyze: no layer is called 'conv9'; did you mean conv")
     assert result.stderr.count("\n") == 1
 
 
