@@ -118,6 +118,7 @@ def _analyze(
         declared_inputs=graph.inputs,
         single_pictures=shapes.single_pictures,
         unused_initializers=unused_initializers(graph),
+        picture=shapes.picture,
     )
 
 
