@@ -67,6 +67,8 @@ def _quantised_elementwise(step: ShapeStep) -> Shapes:
 
 def _sliding(step: ShapeStep) -> Shapes:
     data = step.shape(0)
+    if step.attribute("channels_last", 0):
+        return None
     twin = QUANTISED_TWINS.get(step.node.op_type, step.node.op_type)
     weight = step.shape(_weight_index(step)) if twin in CONVOLUTIONS else None
     if data is None or (twin in CONVOLUTIONS and weight is None):
@@ -306,7 +308,9 @@ SHAPE_FUNCTIONS: Mapping[str, ShapeFunction] = {
     **dict.fromkeys(ELEMENTWISE, _elementwise),
     **dict.fromkeys(_LIKE_FIRST, _like_first),
     **dict.fromkeys(CONVOLUTIONS | POOLINGS, _sliding),
-    **dict.fromkeys(("com.microsoft::FusedConv", "com.microsoft::QLinearConv"), _sliding),
+    "com.microsoft::FusedConv": _sliding,
+    "com.microsoft::QLinearAveragePool": _sliding,
+    "com.microsoft::QLinearConv": _sliding,
     **dict.fromkeys(GLOBAL_POOLINGS | {"com.microsoft::QLinearGlobalAveragePool"}, _global_pooling),
     **dict.fromkeys(REDUCTIONS, _reduction),
     **dict.fromkeys(_MATRIX_PRODUCTS, _matmul),

@@ -223,15 +223,23 @@ def _is_unknown(dim: int | str) -> bool:
 # Their outputs have no type of an input.
 _TYPED_OTHERWISE = {"Cast", "ConstantOfShape", "If", "Loop", "Scan"}
 
+# The input that has the type of the first output, where it is not the first.
+_TYPED_LIKE = {
+    "DequantizeLinear": 1,
+    "Where": 1,
+    "com.microsoft::DequantizeLinear": 1,
+    "com.microsoft::MatMulIntegerToFloat": 2,
+    "com.microsoft::QLinearConcat": 2,
+}
+
 
 def _dtype(node: Node, index: int, inputs: Sequence[Tensor]) -> str:
     """The dtype of an output where onnx's inference did not get so far."""
-    if node.op_type in {"Shape", "Size", "NonZero", "ArgMax", "ArgMin"}:
+    gives_places = index == 1 and node.op_type in {"MaxPool", "TopK"}
+    if gives_places or node.op_type in {"Shape", "Size", "NonZero", "ArgMax", "ArgMin"}:
         return "int64"
     if node.op_type in COMPARISONS:
         return "bool"
-    if node.op_type.rpartition("::")[2] == "DequantizeLinear" and len(inputs) > 1:
-        return inputs[1].dtype
     if node.op_type.rpartition("::")[2] == "QuantizeLinear":
         return inputs[2].dtype if len(inputs) > 2 else "uint8"
     if node.op_type in {"ConvInteger", "MatMulInteger"}:
@@ -239,6 +247,9 @@ def _dtype(node: Node, index: int, inputs: Sequence[Tensor]) -> str:
     # Before opset 10 a Dropout's mask has the type of its data; since then onnx's inference tells.
     is_mask = index == 1 and node.op_type == "Dropout"
     if (index == 0 or is_mask) and node.op_type not in _TYPED_OTHERWISE:
-        position = 1 if node.op_type == "Where" else 0
+        position = _TYPED_LIKE.get(node.op_type, 0)
+        if node.op_type == "com.microsoft::QGemm":
+            # Without a zero point of the output, its last input, it gives floats as its scale is.
+            position = 8 if len(inputs) > 8 else 1
         return inputs[position].dtype if position < len(inputs) else ""
     return ""

@@ -273,6 +273,8 @@ def _reduce(function: Callable[..., Any]) -> Callable[[ShapeStep], Values | None
         data = step.value(0)
         if data is None or data.ndim != 1 or not data.size:
             return None
+        if step.attribute("noop_with_empty_axes", 0) and not step.integers("axes", 1):
+            return None if step.has(1) and step.value(1) is None else data
         shape = (1,) if step.attribute("keepdims", 1) else ()
         return Values.of([function(*data.ravel())], shape)
 

@@ -170,3 +170,18 @@ def test_a_padded_conv_transpose_has_the_size_that_onnxruntime_makes(
     )
 
     assert analyze(path).outputs[0].shape == _measured(path, (1, 4, 7, 8))["y"]
+
+
+def test_a_reduction_over_no_axes_leaves_sizes_as_they_are(tmp_path: Path) -> None:
+    path = save_graph(
+        tmp_path / "model.onnx",
+        [
+            node("Shape", "x", "sizes"),
+            node("ReduceSum", "sizes", "same", noop_with_empty_axes=1),
+            node("ConstantOfShape", "same", "y"),
+        ],
+        {},
+        input_shape=(2, 3, 4),
+    )
+
+    assert analyze(path).outputs[0].shape == _measured(path, (2, 3, 4))["y"] == (2, 3, 4)
