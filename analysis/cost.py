@@ -22,7 +22,7 @@ from convlens.analysis.operators import (
 )
 from convlens.analysis.shape import Shape, Tensors, shape_of, size_at_one
 from convlens.analysis.shape_bodies import Body
-from convlens.analysis.shape_functions import as_multiplied, einsum_terms
+from convlens.analysis.shape_products import as_multiplied, einsum_terms
 from convlens.analysis.shape_step import Counts, common_size
 from convlens.analysis.sliding_window import POOLINGS, sliding_windows
 from convlens.analysis.symbolic import Count, product
