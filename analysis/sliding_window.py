@@ -60,7 +60,7 @@ class SlidingWindow:
         if not isinstance(size, int) or self.pad_begin is None or self.pad_end is None:
             return None
         room = size + self.pad_begin + self.pad_end - self.extent
-        if not self.ceil_mode or room < 0:
+        if not self.ceil_mode:
             return room // self.stride + 1
         output = -(-room // self.stride) + 1
         starts_in_end_padding = (output - 1) * self.stride >= size + self.pad_begin
