@@ -27,7 +27,7 @@ from convlens.analysis.receptive_field import ReceptiveField, receptive_fields, 
 from convlens.analysis.report import Model, Report, Totals
 from convlens.analysis.shape import Tensor, Tensors
 from convlens.analysis.shapes import BATCH_SYMBOL, SYMBOLS, InferredShapes, infer_shapes
-from convlens.analysis.size_restrictions import size_restrictions
+from convlens.analysis.size_restrictions import size_restrictions, split_pictures
 from convlens.analysis.symbolic import Count
 from convlens.analysis.unused import unused_initializers
 
@@ -97,9 +97,11 @@ def _analyze(
     )
     totals = _totals(layers, peak_activation_bytes(graph, shapes.tensors, shapes.bodies))
     restrictions: tuple[str, ...] = ()
+    if input_size is not None:
+        restrictions = split_pictures(graph, shapes.tensors)
     if symbolic:
         totals = replace(totals, formulas=_total_formulas(graph, shapes))
-        restrictions = size_restrictions(graph, shapes.tensors)
+        restrictions += size_restrictions(graph, shapes.tensors)
     return Report(
         model=model,
         inputs=tuple(shapes.tensors.get(tensor.name, tensor) for tensor in graph.inputs),
@@ -116,6 +118,7 @@ def _analyze(
         declared_inputs=graph.inputs,
         single_pictures=shapes.single_pictures,
         unused_initializers=unused_initializers(graph),
+        picture=shapes.picture,
     )
 
 

@@ -21,8 +21,8 @@ from convlens.analysis.operators import (
     SHAPE_ARITHMETIC,
 )
 from convlens.analysis.shape import Shape, Tensors, shape_of, size_at_one
-from convlens.analysis.shape_functions import einsum_terms
-from convlens.analysis.shape_pass import Body
+from convlens.analysis.shape_bodies import Body
+from convlens.analysis.shape_products import as_multiplied, einsum_terms
 from convlens.analysis.shape_step import Counts, common_size
 from convlens.analysis.sliding_window import POOLINGS, sliding_windows
 from convlens.analysis.symbolic import Count, product
@@ -241,6 +241,8 @@ def _macs(
             rows = weight[-1 if node.attributes.get("transB", 0) else 0]
             return gemm_macs((1, common_size([columns, rows])), output)
         case _:
+            data = as_multiplied(data, node.attributes, "A")
+            weight = as_multiplied(weight, node.attributes, "B")
             # Where a picture's size is symbolic, the weight says what it must come to.
             rows = weight[-2] if len(weight) > 1 else weight[-1]
             return matmul_macs((common_size([data[-1], rows]),), output)

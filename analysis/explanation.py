@@ -154,7 +154,7 @@ def _ranges(layer: Layer) -> tuple[PathRange, ...]:
 
 def _views(layer: Layer, report: Report) -> tuple[tuple[str, Clipped], ...]:
     field = layer.receptive_field
-    picture = _picture_size(report)
+    picture = report.picture_size
     size = (layer.output_shape or ())[2:] if windows_of(layer) else ()
     if not size or len(picture) != len(size) or any(isinstance(dim, str) for dim in size):
         return ()
@@ -162,22 +162,6 @@ def _views(layer: Layer, report: Report) -> tuple[tuple[str, Clipped], ...]:
     units = (("centre", centre(fixed(size))), ("corner", corner(fixed(size))))
     views = ((name, clipped(field, lengths, unit)) for name, unit in units)
     return tuple((name, view) for name, view in views if view is not None)
-
-
-def _picture_size(report: Report) -> tuple[int, ...]:
-    """The spatial size of the first input; empty where it is not known."""
-    picture = report.inputs[0] if report.inputs else None
-    shape = picture.shape if picture else None
-    if picture is None or shape is None:
-        return ()
-    channels_last = any(
-        layer.op_type == "Transpose"
-        and [tensor.name for tensor in layer.inputs] == [picture.name]
-        and tuple(layer.attributes.get("perm", ()))[1:2] == (len(shape) - 1,)
-        for layer in report.layers
-    )
-    spatial = shape[1:-1] if channels_last else shape[2:]
-    return () if any(isinstance(dim, str) for dim in spatial) else fixed(spatial)
 
 
 def _parameter_terms(layer: Layer) -> tuple[tuple[str, int], ...]:

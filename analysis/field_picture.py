@@ -32,11 +32,8 @@ class Box:
 
 def picture_size(report: Report) -> tuple[int, int] | None:
     """(height, width) of the image; None where it is not of two axes, or its size is symbolic."""
-    for tensor in report.inputs:
-        size = (tensor.shape or ())[2:]
-        if len(size) == 2 and isinstance(size[0], int) and isinstance(size[1], int):
-            return size[0], size[1]
-    return None
+    size = report.picture_size
+    return (size[0], size[1]) if len(size) == 2 else None
 
 
 def central_box(layer: Layer, size: tuple[int, int]) -> Box | None:

@@ -46,7 +46,7 @@ _ATTRIBUTE_TYPES: Mapping[str, type] = {
     **dict.fromkeys(
         (
             "axes", "dilations", "ends", "kernel_shape", "output_padding", "output_shape", "pads",
-            "perm", "scales", "scan_input_axes", "split", "starts", "strides",
+            "perm", "scales", "scan_input_axes", "scan_output_axes", "split", "starts", "strides",
         ),
         tuple,
     ),

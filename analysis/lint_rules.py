@@ -19,8 +19,8 @@ def unproductive_layers(subject: Subject) -> Iterable[Problem]:
 
     It is judged on the path that sees least, as a shorter path may still bring something new.
     """
-    picture = _picture(subject)
-    if picture is None:
+    picture = subject.report.picture_size
+    if not picture:
         return
     narrowest: dict[int, tuple[Number, ...] | None] = {}
     for layer in subject.report.layers:
@@ -253,15 +253,6 @@ def _windowed(subject: Subject) -> Iterator[tuple[Layer, tuple[SlidingWindow, ..
         windows = windows_of(layer)
         if windows:
             yield layer, windows
-
-
-def _picture(subject: Subject) -> tuple[int, ...] | None:
-    """The spatial size of the first picture among the inputs, where it is known."""
-    for tensor in subject.report.inputs:
-        size = tuple(dim for dim in (tensor.shape or ())[2:] if isinstance(dim, int))
-        if size and len(size) == len(tensor.shape or ()) - 2:
-            return size
-    return None
 
 
 def _narrowest_before(

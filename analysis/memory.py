@@ -9,7 +9,7 @@ from convlens.analysis.dimensions import to_count
 from convlens.analysis.graph import Graph
 from convlens.analysis.operators import RESHAPES
 from convlens.analysis.shape import Tensor, Tensors, storage_formula
-from convlens.analysis.shape_pass import Body
+from convlens.analysis.shape_bodies import Body
 from convlens.analysis.symbolic import Count, product
 
 # Their output is their input's memory under another shape.

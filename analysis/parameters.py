@@ -1,6 +1,7 @@
 """Parameters: which stored tensors are weights, and which node each of them belongs to."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -96,8 +97,8 @@ class _Counter:
     """
 
     had_biases: bool
-    stored: dict[str, StoredTensor] = field(default_factory=dict)
-    origins: dict[str, tuple[_Origin, ...]] = field(default_factory=dict)
+    stored: MutableMapping[str, StoredTensor] = field(default_factory=dict)
+    origins: MutableMapping[str, tuple[_Origin, ...]] = field(default_factory=dict)
     counted: set[str] = field(default_factory=set)
 
     def count(self, graph: Graph) -> tuple[Parameters, ...]:
@@ -108,7 +109,7 @@ class _Counter:
 
     def _node(self, node: Node) -> Parameters:
         if node.bodies:
-            return _sum([p for body in node.bodies for p in self.count(body)])
+            return _sum([p for body in node.bodies for p in self._body(body)])
         if self.origins.keys().isdisjoint(node.inputs):
             return Parameters(folded_batch_norm=node.folded_batch_norm)
         if self._is_constant(node):
@@ -122,6 +123,16 @@ class _Counter:
             return Parameters(folded_batch_norm=node.folded_batch_norm)
         self.counted.update(weights)
         return _parameters(node, weights, self.stored, had_biases=self.had_biases)
+
+    def _body(self, graph: Graph) -> tuple[Parameters, ...]:
+        """The same for a body, whose names may be those of other tensors in another body."""
+        own: dict[str, StoredTensor] = {}
+        inside = _Counter(
+            self.had_biases, ChainMap(own, self.stored), ChainMap({}, self.origins), self.counted
+        )
+        parameters = inside.count(graph)
+        self.counted.difference_update(own)
+        return parameters
 
     def _is_constant(self, node: Node) -> bool:
         """Whether the node computes a constant; if so, where from is noted."""

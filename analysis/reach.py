@@ -41,7 +41,9 @@ class Reach:
 
     @cached_property
     def rate(self) -> Number:
-        """The inputs that the taps move on with one output, on average."""
+        """The inputs that the taps move on with one output, on average; 0 without an output."""
+        if not self.taps:
+            return 0
         return plain(Fraction(self.advance, len(self.taps)))
 
     @cached_property

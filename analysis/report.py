@@ -9,7 +9,7 @@ from convlens.analysis.dimensions import symbol_names
 from convlens.analysis.errors import LayerNotFoundError
 from convlens.analysis.layer import Formulas, Layer, tensor_json
 from convlens.analysis.model_file import sha256
-from convlens.analysis.shape import Tensor
+from convlens.analysis.shape import Shape, Tensor
 
 if TYPE_CHECKING:
     import pandas
@@ -93,6 +93,7 @@ class Report:
         declared_inputs: the inputs by the file's own words, before any size was set.
         single_pictures: the names of the inputs that are one picture without a batch.
         unused_initializers: the names of stored tensors that nothing reads.
+        picture: the spatial size of the first picture among the inputs; empty where none is.
     """
 
     model: Model
@@ -104,6 +105,13 @@ class Report:
     declared_inputs: tuple[Tensor, ...] = ()
     single_pictures: tuple[str, ...] = ()
     unused_initializers: tuple[str, ...] = ()
+    picture: Shape = ()
+
+    @property
+    def picture_size(self) -> tuple[int, ...]:
+        """The picture's spatial size, as (height, width); empty where it is not known."""
+        size = tuple(dim for dim in self.picture if isinstance(dim, int))
+        return size if len(size) == len(self.picture) else ()
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -133,8 +141,12 @@ class Report:
         from difflib import get_close_matches
 
         near = get_close_matches(name, [layer.name for layer in self.layers], n=3, cutoff=0.4)
-        names = near or [layer.name for layer in self.layers[:3]]
-        raise LayerNotFoundError(f"no layer is called {name!r}; there is {', '.join(names)}")
+        hint = f"did you mean {' or '.join(near)}?" if near else self._first_names()
+        raise LayerNotFoundError(f"no layer is called {name!r}; {hint}")
+
+    def _first_names(self) -> str:
+        names = [layer.name for layer in self.layers]
+        return f"the layers are {', '.join(names[:3])}{' and so on' if names[3:] else ''}"
 
     def to_json(self) -> dict[str, Any]:
         """The report by the schema "convlens.analysis/1", ready for `json.dumps`.

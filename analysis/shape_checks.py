@@ -68,13 +68,18 @@ def _check_reshape(node: Node, graph: Graph, tensors: Tensors) -> None:
     target = graph.stored.get(node.input(1))
     if data is None or target is None or target.values is None:
         return
-    # A 0 copies a dimension of the input and a -1 takes what is left.
-    if not target.dtype.startswith("int"):
+    known = [dim for dim in data if isinstance(dim, int)]
+    if len(known) < len(data) or not target.dtype.startswith("int"):
         return
-    wanted = [dim for dim in target.values.ravel() if dim > 0]
-    have = prod(dim for dim in data if isinstance(dim, int))
-    all_known = all(isinstance(dim, int) for dim in data)
-    if all_known and have % prod(wanted):
+    keeps_zero = node.attributes.get("allowzero", 0)
+    wanted = [
+        known[axis] if dim == 0 and axis < len(known) and not keeps_zero else dim
+        for axis, dim in enumerate(target.values.ravel())
+    ]
+    have, asked = prod(known), prod(dim for dim in wanted if dim != -1)
+    # A -1 takes what is left.
+    fits = asked > 0 and have % asked == 0 if -1 in wanted else have == asked
+    if not fits and have:
         raise InputSizeError(
             f"{node.name}: [{format_shape(data)}] cannot be reshaped to "
             f"[{format_shape(target.values.ravel())}]; "

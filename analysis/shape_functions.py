@@ -4,7 +4,7 @@
 formulas where onnx's own inference gives up.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from convlens.analysis.bounds import least
@@ -17,13 +17,13 @@ from convlens.analysis.operators import (
     REDUCTIONS,
 )
 from convlens.analysis.shape_moves import MOVING_SHAPES
+from convlens.analysis.shape_products import PRODUCT_SHAPES
 from convlens.analysis.shape_step import (
     Counts,
     ShapeFunction,
     Shapes,
     ShapeStep,
     broadcast,
-    common_size,
 )
 from convlens.analysis.sliding_window import CONVOLUTIONS, POOLINGS, SlidingWindow, sliding_windows
 from convlens.analysis.symbolic import Count, floor_quotient
@@ -66,6 +66,8 @@ def _quantised_elementwise(step: ShapeStep) -> Shapes:
 
 def _sliding(step: ShapeStep) -> Shapes:
     data = step.shape(0)
+    if step.attribute("channels_last", 0):
+        return None
     twin = QUANTISED_TWINS.get(step.node.op_type, step.node.op_type)
     weight = step.shape(_weight_index(step)) if twin in CONVOLUTIONS else None
     if data is None or (twin in CONVOLUTIONS and weight is None):
@@ -106,7 +108,7 @@ def _output_size(step: ShapeStep, window: SlidingWindow, size: Count) -> Count:
 
 
 def _conv_transpose(step: ShapeStep) -> Shapes:
-    """O = S (W - 1) + output_padding + k' - P_begin - P_end.
+    """O = S (W - 1) + output_padding + k' - P_begin - P_end; with SAME at most S W.
 
     Source: ONNX operator specification, ConvTranspose.
     """
@@ -121,19 +123,17 @@ def _conv_transpose(step: ShapeStep) -> Shapes:
     strides = step.attribute("strides") or (1,) * rank
     dilations = step.attribute("dilations") or (1,) * rank
     extra = step.attribute("output_padding") or (0,) * rank
-    pads = step.attribute("pads") or (0,) * 2 * rank
-    same = str(step.attribute("auto_pad", "")).startswith("SAME")
-    sizes = [
-        data[axis + 2] * strides[axis]
-        if same
-        else strides[axis] * (data[axis + 2] - 1)
-        + extra[axis]
-        + dilations[axis] * (kernel[axis] - 1)
-        + 1
-        - pads[axis]
-        - pads[axis + rank]
-        for axis in range(rank)
+    extents = [dilations[axis] * (kernel[axis] - 1) + 1 for axis in range(rank)]
+    full = [
+        strides[axis] * (data[axis + 2] - 1) + extra[axis] + extents[axis] for axis in range(rank)
     ]
+    auto_pad = step.attribute("auto_pad") or "NOTSET"
+    pads = (0,) * 2 * rank
+    if auto_pad == "NOTSET":
+        pads = step.attribute("pads") or pads
+    elif auto_pad.startswith("SAME"):
+        full = [least(size, data[axis + 2] * strides[axis]) for axis, size in enumerate(full)]
+    sizes = [size - pads[axis] - pads[axis + rank] for axis, size in enumerate(full)]
     return [(data[0], channels, *sizes)]
 
 
@@ -144,75 +144,6 @@ def _global_pooling(step: ShapeStep) -> Shapes:
     if step.attribute("channels_last", 0):
         return [(data[0], *(1,) * (len(data) - 2), data[-1])]
     return [(*data[:2], *(1,) * (len(data) - 2))]
-
-
-def _gemm(step: ShapeStep) -> Shapes:
-    first, second = step.shape(0), step.shape(_second_index(step))
-    if first is None or second is None:
-        return None
-    rows = first[1] if step.attribute("transA", 0) else first[0]
-    columns = second[0] if step.attribute("transB", 0) else second[1]
-    return [(rows, columns)]
-
-
-def _second_index(step: ShapeStep) -> int:
-    """Where the second operand of a product stands."""
-    return 3 if "QLinear" in step.node.op_type or "QGemm" in step.node.op_type else 1
-
-
-def _matmul(step: ShapeStep) -> Shapes:
-    first, second = step.shape(0), step.shape(_second_index(step))
-    if not first or not second:
-        return None
-    if step.attribute("transA", 0):
-        first = (*first[:-2], first[-1], first[-2])
-    if step.attribute("transB", 0):
-        second = (*second[:-2], second[-1], second[-2])
-    batch = broadcast([first[:-2], second[:-2]]) if len(first) > 2 or len(second) > 2 else ()
-    rows = first[-2:-1] if len(first) > 1 else ()
-    columns = second[-1:] if len(second) > 1 else ()
-    return [(*batch, *rows, *columns)]
-
-
-def _einsum(step: ShapeStep) -> Shapes:
-    terms = einsum_terms(step.attribute("equation", ""), step.shapes)
-    if terms is None:
-        return None
-    sizes, output = terms
-    return [tuple(sizes[label] for label in output)]
-
-
-def einsum_terms(
-    equation: str, shapes: Sequence[Counts | None]
-) -> tuple[dict[str, Count], list[str]] | None:
-    """The size of each label of an Einsum, and the labels of its output in order.
-
-    An ellipsis stands for as many labels, "...0" and on, as the operand has axes left.
-    """
-    left, arrow, right = equation.replace(" ", "").partition("->")
-    operands = left.split(",")
-    if len(operands) != len(shapes):
-        return None
-    sizes: dict[str, Count] = {}
-    for operand, shape in zip(operands, shapes, strict=True):
-        if shape is None:
-            return None
-        labels = _labels(operand, len(shape))
-        for label, dim in zip(labels, shape, strict=True):
-            sizes[label] = common_size([sizes.get(label, 1), dim])
-    hidden = sorted(label for label in sizes if label.startswith("..."))
-    if arrow:
-        before, dots, after = right.partition("...")
-        return sizes, [*before, *(hidden if dots else ()), *after]
-    once = sorted(label for label in sizes if label not in hidden and left.count(label) == 1)
-    return sizes, [*hidden, *once]
-
-
-def _labels(operand: str, rank: int) -> list[str]:
-    before, dots, after = operand.partition("...")
-    hidden = rank - len(before) - len(after) if dots else 0
-    # Counted from the right, as broadcasting does.
-    return [*before, *(f"...{index:03}" for index in range(999 - hidden, 999)), *after]
 
 
 def _reduction(step: ShapeStep) -> Shapes:
@@ -235,17 +166,6 @@ def _reduction(step: ShapeStep) -> Shapes:
     return [tuple(dim for axis, dim in enumerate(data) if axis not in reduced)]
 
 
-def _attention(step: ShapeStep) -> Shapes:
-    """The first output has the query's rows and the value's columns; the caches are not told."""
-    query, value = step.shape(0), step.shape(2)
-    if query is None or value is None:
-        return None
-    if len(query) == 4:
-        return [(*query[:3], value[3])]
-    heads, value_heads = step.attribute("q_num_heads", 1), step.attribute("kv_num_heads", 1)
-    return [(query[0], query[1], value[2] // value_heads * heads)]
-
-
 def _dynamic_quantize(step: ShapeStep) -> Shapes:
     return [step.shape(0), (), ()]
 
@@ -257,12 +177,6 @@ def _q_linear_concat(step: ShapeStep) -> Shapes:
     dims = list(shapes[0])
     dims[axis] = sum((shape[axis] for shape in shapes[1:]), start=shapes[0][axis])
     return [tuple(dims)]
-
-
-def _bias_matmul(step: ShapeStep) -> Shapes:
-    """MatMulNBits: the weight is packed, its size is in the attributes."""
-    data = step.shape(0)
-    return None if data is None else [(*data[:-1], step.attribute("N"))]
 
 
 def _dims(shape: Counts) -> tuple[int | str, ...]:
@@ -282,30 +196,23 @@ _LIKE_FIRST = COPIES - {"Dropout"} | {
     "com.microsoft::SkipLayerNormalization",
 }  # fmt: skip
 
-_MATRIX_PRODUCTS = {
-    "MatMul", "MatMulInteger", "QLinearMatMul", "com.microsoft::DynamicQuantizeMatMul",
-    "com.microsoft::FusedMatMul", "com.microsoft::MatMulIntegerToFloat",
-}  # fmt: skip
-
 SHAPE_FUNCTIONS: Mapping[str, ShapeFunction] = {
     **MOVING_SHAPES,
+    **PRODUCT_SHAPES,
     **dict.fromkeys(ELEMENTWISE, _elementwise),
     **dict.fromkeys(_LIKE_FIRST, _like_first),
     **dict.fromkeys(CONVOLUTIONS | POOLINGS, _sliding),
-    **dict.fromkeys(("com.microsoft::FusedConv", "com.microsoft::QLinearConv"), _sliding),
+    "com.microsoft::FusedConv": _sliding,
+    "com.microsoft::QLinearAveragePool": _sliding,
+    "com.microsoft::QLinearConv": _sliding,
     **dict.fromkeys(GLOBAL_POOLINGS | {"com.microsoft::QLinearGlobalAveragePool"}, _global_pooling),
     **dict.fromkeys(REDUCTIONS, _reduction),
-    **dict.fromkeys(_MATRIX_PRODUCTS, _matmul),
-    **dict.fromkeys(("Gemm", "com.microsoft::FusedGemm", "com.microsoft::QGemm"), _gemm),
     **dict.fromkeys(
         ("com.microsoft::QLinearAdd", "com.microsoft::QLinearMul"), _quantised_elementwise
     ),
-    "Attention": _attention,
     "BatchNormalization": _batch_normalization,
     "ConvTranspose": _conv_transpose,
     "Dropout": _like_first_twice,
     "DynamicQuantizeLinear": _dynamic_quantize,
-    "Einsum": _einsum,
-    "com.microsoft::MatMulNBits": _bias_matmul,
     "com.microsoft::QLinearConcat": _q_linear_concat,
 }

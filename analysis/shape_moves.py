@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from fractions import Fraction
 from math import floor
+from struct import pack, unpack
 from typing import Any
 
 from convlens.analysis.bounds import greatest, is_at_most, least
@@ -180,15 +181,25 @@ def _resize(step: ShapeStep) -> Shapes:
             return None
         wanted = list(sizes.ravel())
     elif scales:
-        wanted = [
-            floor(data[axis] * Fraction(scale)) for axis, scale in zip(axes, scales, strict=True)
-        ]
+        wanted = [_scaled(data[axis], scale) for axis, scale in zip(axes, scales, strict=True)]
     if len(wanted) != len(axes) or None in wanted:
         return None
     dims = list(data)
     for axis, size in zip(axes, wanted, strict=True):
         dims[axis] = size
     return [tuple(dims)]
+
+
+def _scaled(size: Count, scale: float | Fraction) -> Count:
+    if not isinstance(size, int):
+        return floor(size * Fraction(scale))
+    # 90 by 1.3 is 116: the runtimes multiply in single precision, in which 1.3 lies below it.
+    return floor(_single(_single(float(scale)) * size))
+
+
+def _single(number: float) -> float:
+    """The nearest float32."""
+    return float(unpack("f", pack("f", number))[0])
 
 
 def _depth_to_space(step: ShapeStep) -> Shapes:

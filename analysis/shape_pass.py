@@ -2,20 +2,21 @@
 
 import re
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import zip_longest
 
-from convlens.analysis.bounds import evaluate, is_bounded
+from convlens.analysis.bounds import is_bounded
 from convlens.analysis.dimensions import counts, to_dim
 from convlens.analysis.graph import Graph, Node, StoredTensor
 from convlens.analysis.operators import COMPARISONS
 from convlens.analysis.shape import Shape, Tensor, Tensors, format_shape
+from convlens.analysis.shape_bodies import Body, body_outputs
 from convlens.analysis.shape_functions import output_shapes
 from convlens.analysis.shape_step import Counts, ShapeStep
 from convlens.analysis.shape_values import fold, stored_values
-from convlens.analysis.symbolic import Count, Expression, symbol
+from convlens.analysis.symbolic import Count, Expression
 from convlens.analysis.values import Values
 
 # No operator makes a tensor of more axes; the shapes of hostile files do.
@@ -26,23 +27,6 @@ _UNKNOWN = re.compile(r"unk__\d+|\?")
 
 # Asked for the outputs of one node: what onnx's inference says, given the inputs.
 AskOnnx = Callable[[Node, Sequence[Tensor], Callable[[str], Values | None]], Sequence[Tensor]]
-
-
-@dataclass(frozen=True)
-class Body:
-    """A graph inside an If, Loop or Scan, and what is known of its tensors.
-
-    Attributes:
-        graph: the body.
-        tensors: its own tensors and those around it.
-        bodies: those inside it, by the index of its node.
-        runs: how often it is run where its node is; None where that is computed.
-    """
-
-    graph: Graph
-    tensors: Tensors
-    bodies: Mapping[int, tuple["Body", ...]]
-    runs: int | None
 
 
 @dataclass
@@ -89,9 +73,12 @@ class ShapePass:
         step = ShapeStep(
             node,
             tuple([_counts(tensor.shape) for tensor in known]),
-            self._value,
+            tuple([tensor.dtype for tensor in known]),
+            self.value,
         )
-        shapes = self._body_outputs(node, step)
+        shapes, bodies = body_outputs(self, step) if node.bodies else (None, ())
+        if bodies:
+            self.bodies[node.index] = bodies
         if shapes is None:
             shapes = output_shapes(step)
         folded = fold(step)
@@ -99,17 +86,11 @@ class ShapePass:
             self.values[node.output] = folded
         asked: Sequence[Tensor] = ()
         if shapes is None and not all(self._is_inferred(name) for name in node.outputs if name):
-            asked = self.ask_onnx(node, known, self._value)
+            asked = self.ask_onnx(node, known, self.value)
         for index, name in enumerate(node.outputs):
             if name:
                 own = shapes[index] if shapes is not None and index < len(shapes) else None
                 self._settle(node, index, own, known, asked)
-
-    def _value(self, name: str) -> Values | None:
-        if name not in self.values:
-            stored = self.stored.get(name)
-            self.values[name] = None if stored is None else stored_values(stored)
-        return self.values[name]
 
     def _settle(
         self,
@@ -177,20 +158,24 @@ class ShapePass:
         )
         return Tensor(tensor.name, tensor.dtype, dims)
 
-    def _body_outputs(self, node: Node, step: ShapeStep) -> Sequence[Counts | None] | None:
-        """The shapes of what an If, Loop or Scan gives; None for another operator."""
-        function = _BODIES.get(node.op_type)
-        return None if function is None else function(self, node, step)
+    def inside(
+        self,
+        graph: Graph,
+        shapes: Sequence[Counts | None],
+        values: Mapping[str, Values] | None = None,
+    ) -> "ShapePass":
+        """Run through a body.
 
-    def _inside(
-        self, graph: Graph, shapes: Sequence[Counts | None], runs: int | None
-    ) -> tuple[Body, list[Counts | None]]:
-        """Run through a body; the shapes are those of its inputs, as far as they are known."""
+        Args:
+            graph: the body.
+            shapes: of its inputs, as far as they are known.
+            values: of its inputs, by name.
+        """
         inside = ShapePass(
             self.inferred,
             self.ask_onnx,
             ChainMap({}, self.tensors),
-            ChainMap({}, self.values),
+            ChainMap({**(values or {})}, self.values),
             disputed=self.disputed,
             invented=self.invented,
             stored=ChainMap({}, self.stored),
@@ -200,93 +185,18 @@ class ShapePass:
             for tensor, shape in zip_longest(graph.inputs, shapes[: len(graph.inputs)])
         ]
         inside.run(graph, inputs)
-        found = [inside.tensors.get(output.name, output) for output in graph.outputs]
-        body = Body(graph, inside.tensors, inside.bodies, runs)
-        return body, [_counts(tensor.shape) for tensor in found]
+        return inside
 
-    def _if(self, node: Node, step: ShapeStep) -> list[Counts | None]:
-        condition = step.value(0)
-        names = ["then_branch", "else_branch"]
-        if condition is not None and condition.size == 1:
-            names = names[:1] if condition.item() else names[1:]
-        graphs = [node.attributes.get(name) for name in names]
-        results = [self._inside(graph, (), 1) for graph in graphs if isinstance(graph, Graph)]
-        self.bodies[node.index] = tuple(body for body, _ in results)
-        branches = [shapes for _, shapes in results]
-        return [self._shared(node, column) for column in zip_longest(*branches)]
+    def shapes_of(self, outputs: Sequence[Tensor]) -> list[Counts | None]:
+        """The shapes of a body's outputs, after its run."""
+        return [_counts(self.tensors.get(tensor.name, tensor).shape) for tensor in outputs]
 
-    def _loop(self, node: Node, step: ShapeStep) -> list[Counts | None] | None:
-        graph = node.attributes.get("body")
-        if not isinstance(graph, Graph):
-            return None
-        limit, go_on = step.value(0), step.value(1)
-        trips: Count | None = limit.item() if limit is not None and limit.size == 1 else None
-        runs_through = not step.has(1) or (go_on is not None and all(go_on.ravel()))
-        runs = evaluate(trips, {}) if trips is not None and runs_through else None
-        states = list(step.shapes[2:])
-        body, outputs = self._inside(graph, [(), (), *states], runs)
-        self.bodies[node.index] = (body,)
-        kept = [
-            self._shared(node, (before, after))
-            for before, after in zip(states, outputs[1 : 1 + len(states)], strict=False)
-        ]
-        length = symbol(f"{_identifier(node.name)}_trips") if trips is None else trips
-        stacked = [
-            None if shape is None else (length, *shape) for shape in outputs[1 + len(states) :]
-        ]
-        return [*kept, *stacked]
-
-    def _scan(self, node: Node, step: ShapeStep) -> list[Counts | None] | None:
-        graph = node.attributes.get("body")
-        count = node.attributes.get("num_scan_inputs", 0)
-        states = len(step.shapes) - count
-        if not isinstance(graph, Graph) or not 0 <= states < len(step.shapes):
-            return None
-        axes = node.attributes.get("scan_input_axes") or (0,) * count
-        sequences = [
-            None if shape is None or not -len(shape) <= axis < len(shape) else (shape, axis)
-            for shape, axis in zip(step.shapes[states:], axes, strict=False)
-        ]
-        length = next((shape[axis] for shape, axis in filter(None, sequences)), None)
-        slices = [
-            None
-            if sequence is None
-            else tuple(d for a, d in enumerate(sequence[0]) if a != sequence[1] % len(sequence[0]))
-            for sequence in sequences
-        ]
-        runs = None if length is None else evaluate(length, {})
-        body, outputs = self._inside(graph, [*step.shapes[:states], *slices], runs)
-        self.bodies[node.index] = (body,)
-        stacked = [
-            None if shape is None or length is None else (length, *shape)
-            for shape in outputs[states:]
-        ]
-        return [*outputs[:states], *stacked]
-
-    def _shared(self, node: Node, shapes: Sequence[Counts | None]) -> Counts | None:
-        """What several runs' shapes have in common; a dimension that differs gets a name."""
-        known = [shape for shape in shapes if shape is not None]
-        if len(known) != len(shapes) or len({len(shape) for shape in known}) != 1:
-            return None
-        return tuple(
-            dims[0] if len(set(dims)) == 1 else symbol(f"{_identifier(node.name)}_dim{axis}")
-            for axis, dims in enumerate(zip(*known, strict=True))
-        )
-
-
-_BODIES: Mapping[str, Callable[[ShapePass, Node, ShapeStep], Sequence[Counts | None] | None]] = {
-    "If": ShapePass._if,
-    "Loop": ShapePass._loop,
-    "Scan": ShapePass._scan,
-}
-
-
-def all_bodies(bodies: Mapping[int, tuple[Body, ...]]) -> Iterator[Body]:
-    """Every body, those inside others included."""
-    for group in bodies.values():
-        for body in group:
-            yield body
-            yield from all_bodies(body.bodies)
+    def value(self, name: str) -> Values | None:
+        """The values of a tensor; None where they are not known."""
+        if name not in self.values:
+            stored = self.stored.get(name)
+            self.values[name] = None if stored is None else stored_values(stored)
+        return self.values[name]
 
 
 def _counts(shape: Shape | None) -> Counts | None:
@@ -310,22 +220,26 @@ def _is_unknown(dim: int | str) -> bool:
     return isinstance(dim, str) and _UNKNOWN.fullmatch(dim) is not None
 
 
-def _identifier(name: str) -> str:
-    return re.sub(r"\W", "_", name)
-
-
 # Their outputs have no type of an input.
 _TYPED_OTHERWISE = {"Cast", "ConstantOfShape", "If", "Loop", "Scan"}
+
+# The input that has the type of the first output, where it is not the first.
+_TYPED_LIKE = {
+    "DequantizeLinear": 1,
+    "Where": 1,
+    "com.microsoft::DequantizeLinear": 1,
+    "com.microsoft::MatMulIntegerToFloat": 2,
+    "com.microsoft::QLinearConcat": 2,
+}
 
 
 def _dtype(node: Node, index: int, inputs: Sequence[Tensor]) -> str:
     """The dtype of an output where onnx's inference did not get so far."""
-    if node.op_type in {"Shape", "Size", "NonZero", "ArgMax", "ArgMin"}:
+    gives_places = index == 1 and node.op_type in {"MaxPool", "TopK"}
+    if gives_places or node.op_type in {"Shape", "Size", "NonZero", "ArgMax", "ArgMin"}:
         return "int64"
     if node.op_type in COMPARISONS:
         return "bool"
-    if node.op_type.rpartition("::")[2] == "DequantizeLinear" and len(inputs) > 1:
-        return inputs[1].dtype
     if node.op_type.rpartition("::")[2] == "QuantizeLinear":
         return inputs[2].dtype if len(inputs) > 2 else "uint8"
     if node.op_type in {"ConvInteger", "MatMulInteger"}:
@@ -333,6 +247,9 @@ def _dtype(node: Node, index: int, inputs: Sequence[Tensor]) -> str:
     # Before opset 10 a Dropout's mask has the type of its data; since then onnx's inference tells.
     is_mask = index == 1 and node.op_type == "Dropout"
     if (index == 0 or is_mask) and node.op_type not in _TYPED_OTHERWISE:
-        position = 1 if node.op_type == "Where" else 0
+        position = _TYPED_LIKE.get(node.op_type, 0)
+        if node.op_type == "com.microsoft::QGemm":
+            # Without a zero point of the output, its last input, it gives floats as its scale is.
+            position = 8 if len(inputs) > 8 else 1
         return inputs[position].dtype if position < len(inputs) else ""
     return ""

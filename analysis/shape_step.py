@@ -21,11 +21,13 @@ class ShapeStep:
     Attributes:
         node: the operator.
         shapes: of each input; None where not known or left out.
+        dtypes: of each input; empty where not known or left out.
         look_up: gives the values of a tensor; None where they are not known.
     """
 
     node: Node
     shapes: tuple[Counts | None, ...]
+    dtypes: tuple[str, ...]
     look_up: Callable[[str], Values | None]
 
     def shape(self, index: int) -> Counts | None:

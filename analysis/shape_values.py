@@ -13,7 +13,7 @@ from typing import Any
 from convlens.analysis.bounds import greatest, is_at_most, is_bounded, least
 from convlens.analysis.graph import StoredTensor
 from convlens.analysis.shape_step import ShapeStep, slice_bounds
-from convlens.analysis.symbolic import Count, Expression, product
+from convlens.analysis.symbolic import Count, Expression, exact_quotient, product
 from convlens.analysis.values import MAX_ENTRIES, Values, broadcast_shape, concatenate
 
 _MAX_FLOATS = 32
@@ -84,10 +84,20 @@ def _map(function: Callable[..., Any]) -> Callable[[ShapeStep], Values | None]:
     return folded
 
 
-def _divide(left: Any, right: Any) -> Any:
+def _divide(step: ShapeStep) -> Values | None:
+    # A size that was cast to a float is still an integer here: only its type tells.
+    is_float = any("float" in dtype for dtype in step.dtypes)
+    return _map(_ratio if is_float else _whole_quotient)(step)
+
+
+def _ratio(left: Any, right: Any) -> Any:
+    if isinstance(right, Expression):
+        return None if isinstance(left, Fraction) else exact_quotient(left, right)
+    return left / Fraction(right)
+
+
+def _whole_quotient(left: Any, right: Any) -> Any:
     """Integer division towards zero, as ONNX has it; for formulas, which are sizes, it is floor."""
-    if isinstance(left, Fraction) or isinstance(right, Fraction):
-        return left / right if not isinstance(right, Expression) else None
     if isinstance(left, int) and isinstance(right, int):
         quotient = abs(left) // abs(right)
         return quotient if (left < 0) == (right < 0) else -quotient
@@ -263,6 +273,8 @@ def _reduce(function: Callable[..., Any]) -> Callable[[ShapeStep], Values | None
         data = step.value(0)
         if data is None or data.ndim != 1 or not data.size:
             return None
+        if step.attribute("noop_with_empty_axes", 0) and not step.integers("axes", 1):
+            return None if step.has(1) and step.value(1) is None else data
         shape = (1,) if step.attribute("keepdims", 1) else ()
         return Values.of([function(*data.ravel())], shape)
 
@@ -277,7 +289,7 @@ _FOLDS: Mapping[str, Callable[[ShapeStep], Values | None]] = {
     "Ceil": _map(lambda entry: -floor(-entry)),
     "Concat": _concat,
     "ConstantOfShape": _constant_of_shape,
-    "Div": _map(_divide),
+    "Div": _divide,
     "Equal": _map(_equal),
     "Expand": _expand,
     "Floor": _map(floor),

@@ -13,9 +13,10 @@ from convlens.analysis.graph_reader import text
 from convlens.analysis.image_layout import ImageLayout, image_layout
 from convlens.analysis.onnx_inference import OnnxInference, infer_model
 from convlens.analysis.onnx_parts import ModelProto
-from convlens.analysis.shape import Dim, Tensor, Tensors, format_shape, format_size
+from convlens.analysis.shape import Dim, Shape, Tensor, Tensors, format_shape, format_size
+from convlens.analysis.shape_bodies import Body
 from convlens.analysis.shape_checks import check_shapes
-from convlens.analysis.shape_pass import Body, ShapePass
+from convlens.analysis.shape_pass import ShapePass
 from convlens.analysis.values import Values
 
 # What the dimensions of a picture are called where they are to be symbolic: the batch, and the
@@ -36,6 +37,7 @@ class InferredShapes:
         bodies: the graphs inside an If, Loop or Scan, by the index of that node.
         folded: the values of the tensors that shape arithmetic makes, by name.
         single_pictures: the inputs that are one picture without a batch.
+        picture: the spatial size of the first picture among the inputs; empty where none is.
     """
 
     tensors: Tensors
@@ -44,6 +46,7 @@ class InferredShapes:
     bodies: Mapping[int, tuple[Body, ...]] = field(default_factory=dict)
     folded: Mapping[str, Values | None] = field(default_factory=dict)
     single_pictures: tuple[str, ...] = ()
+    picture: Shape = ()
 
 
 def infer_shapes(
@@ -86,8 +89,16 @@ def infer_shapes(
     resized = input_size is not None or batch is not None
     check_shapes(graph, shapes.tensors, resized=resized)
     single = tuple(name for name, layout in layouts.items() if layout and layout.batch is None)
+    picture = next(
+        (
+            tuple(shape[axis] for axis in layout.spatial)
+            for name, layout in layouts.items()
+            if layout is not None and (shape := shapes.tensors[name].shape)
+        ),
+        (),
+    )
     return InferredShapes(
-        shapes.tensors, shapes.disputes, notes, shapes.bodies, shapes.values, single
+        shapes.tensors, shapes.disputes, notes, shapes.bodies, shapes.values, single, picture
     )
 
 

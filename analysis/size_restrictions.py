@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from math import prod
 
 from convlens.analysis.dimensions import to_count
 from convlens.analysis.graph import Graph, Node
@@ -27,6 +28,33 @@ def size_restrictions(graph: Graph, tensors: Tensors) -> tuple[str, ...]:
         for node in graph.nodes
         for given, wanted in _restrictions(node, tensors)
     )
+
+
+def split_pictures(graph: Graph, tensors: Tensors) -> tuple[str, ...]:
+    """The Reshapes that make several rows of a picture larger than theirs, a line each.
+
+    Args:
+        graph: the operators.
+        tensors: with the sizes that were asked for.
+    """
+    return tuple(
+        f"{node.name} takes {wanted:,} values a picture and is given {given:,}: "
+        f"each picture becomes {given // wanted:,} rows"
+        for node in graph.nodes
+        for given, wanted in _split(node, tensors)
+    )
+
+
+def _split(node: Node, tensors: Tensors) -> Iterator[tuple[int, int]]:
+    data, output = shape_of(node.input(0), tensors), shape_of(node.output, tensors)
+    if node.op_type != "Reshape" or not data or not output or len(output) != 2 or len(data) < 3:
+        return
+    rest, wanted = [dim for dim in data[1:] if isinstance(dim, int)], output[1]
+    # Channels that come last are rows by themselves.
+    if len(rest) < len(data) - 1 or not isinstance(wanted, int) or wanted == data[-1]:
+        return
+    if prod(rest) > wanted > 0:
+        yield prod(rest), wanted
 
 
 def _restrictions(node: Node, tensors: Tensors) -> Iterator[tuple[Count, int]]:

@@ -60,7 +60,7 @@ class SlidingWindow:
         if not isinstance(size, int) or self.pad_begin is None or self.pad_end is None:
             return None
         room = size + self.pad_begin + self.pad_end - self.extent
-        if not self.ceil_mode or room < 0:
+        if not self.ceil_mode:
             return room // self.stride + 1
         output = -(-room // self.stride) + 1
         starts_in_end_padding = (output - 1) * self.stride >= size + self.pad_begin
@@ -169,7 +169,8 @@ def _auto_padded(window: SlidingWindow, auto_pad: str, size: Dim) -> SlidingWind
         if total is not None:
             less, more = total // 2, total - total // 2
             begin, end = (less, more) if auto_pad == "SAME_UPPER" else (more, less)
-    return SlidingWindow(window.kernel, window.stride, window.dilation, begin, end)
+    ceil_mode = window.ceil_mode and auto_pad == "VALID"
+    return SlidingWindow(window.kernel, window.stride, window.dilation, begin, end, ceil_mode)
 
 
 def _same_padding(window: SlidingWindow, size: Dim) -> int | None:

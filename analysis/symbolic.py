@@ -140,8 +140,7 @@ class Expression:
         return other - self * (other // self)
 
     def __floor__(self) -> Count:
-        divisor = lcm(*(Fraction(c).denominator for _, c in self.terms))
-        return floor_quotient(self * divisor, divisor)
+        return floor_quotient(self, 1)
 
     def __str__(self) -> str:
         return self._text
@@ -174,6 +173,9 @@ def floor_quotient(dividend: Count, divisor: Count) -> Count:
         return dividend // divisor
     if divisor < 0:
         return floor_quotient(-dividend, -divisor)
+    denominator = lcm(*(Fraction(c).denominator for _, c in dividend.terms))
+    if denominator > 1:
+        return floor_quotient(dividend * denominator, divisor * denominator)
     whole = _expression({monomial: floor(c / divisor) for monomial, c in dividend.terms})
     return whole + _fraction_floor(dividend - whole * divisor, divisor)
 

@@ -215,6 +215,12 @@ def test_a_negative_dimension_is_not_known(tmp_path: Path) -> None:
     assert analyze(path).outputs[0].shape == ("x_dim0", 3, "x_dim2", 8)
 
 
+@pytest.mark.parametrize("op_type", ["Flatten", "Transpose"])
+def test_an_axis_without_entries_is_analysed(tmp_path: Path, op_type: str) -> None:
+    path = _save(tmp_path / "model.onnx", [node(op_type, "x", "y")], (2, 3, 0))
+    assert analyze(path).layers[0].status == "exact"
+
+
 def test_a_truth_is_no_dimension(tmp_path: Path) -> None:
     report = _report(tmp_path, node("OneHot", "x yes", "y"), node("SpaceToDepth", "y", "z"))
     assert report.layers[0].outputs[0].shape == (1, 3, 8, 8, "y_dim4")

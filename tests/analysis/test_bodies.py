@@ -70,6 +70,16 @@ def test_an_if_costs_its_dearer_branch_and_has_the_parameters_of_both(tmp_path: 
     assert layer.parameters.learnable == 3 * 2 * (1 + 9)
 
 
+def test_weights_of_one_name_in_two_branches_are_two(tmp_path: Path) -> None:
+    branches = {
+        name: _body([node("Add", "x w", name)], [_value(name, None)], stored={"w": weight(*size)})
+        for name, size in (("then_branch", (8,)), ("else_branch", (8, 8)))
+    }
+    path = _save(tmp_path / "model.onnx", [node("If", "c", "y", **branches)], c=np.array([True]))
+
+    assert analyze(path).totals.parameters == 8 + 64
+
+
 def test_what_an_if_does_to_pixels_is_not_known(tmp_path: Path) -> None:
     path = _save(
         tmp_path / "model.onnx",
@@ -131,6 +141,65 @@ def test_a_loop_whose_trips_are_computed_is_partial(tmp_path: Path) -> None:
 
     assert report.layers[0].macs == 128 * 2 * 9
     assert report.layers[0].status != "exact"
+
+
+def _counting_loop(path: Path, until: int, *, starts: bool = True) -> Path:
+    """A loop of at most ten trips that stops by itself once its counter has come to `until`."""
+    body = _body(
+        [node("Less", "i until", "go_on"), node("Relu", "x", "stacked")],
+        [_value("go_on", (), BOOL), _value("stacked", None)],
+        [_value("i", (), INT64), _value("go", (), BOOL)],
+    )
+    loop = helper.make_node("Loop", ["ten", "starts"], ["y"], body=body)
+    return _save(path, [loop], ten=np.array(10), starts=np.array(starts), until=np.array(until))
+
+
+def test_a_loop_that_may_stop_by_itself_has_trips_that_are_not_known(tmp_path: Path) -> None:
+    path = _counting_loop(tmp_path / "model.onnx", until=3)
+    (measured,) = onnxruntime.InferenceSession(path).run(
+        ["y"], {"x": np.zeros((1, 2, 8, 8), np.float32)}
+    )
+    (layer,) = analyze(path).layers
+
+    assert measured.shape == (4, 1, 2, 8, 8)
+    assert layer.outputs[0].shape == ("y_trips", 1, 2, 8, 8)
+    assert layer.status == "partial"
+
+
+def test_a_loop_that_does_not_start_makes_nothing(tmp_path: Path) -> None:
+    path = _counting_loop(tmp_path / "model.onnx", until=3, starts=False)
+    (layer,) = analyze(path).layers
+
+    assert layer.outputs[0].shape == (0, 1, 2, 8, 8)
+    assert layer.flops == 0
+
+
+def test_a_loop_whose_state_grows_is_partial(tmp_path: Path) -> None:
+    body = _body(
+        [node("Concat", "state x", "longer", axis=2), node("Identity", "go", "go_on")],
+        [_value("go_on", (), BOOL), _value("longer", None)],
+        [_value("i", (), INT64), _value("go", (), BOOL), _value("state", None)],
+    )
+    loop = helper.make_node("Loop", ["five", "", "x"], ["y"], body=body)
+    (layer,) = analyze(_save(tmp_path / "model.onnx", [loop], five=np.array(5))).layers
+
+    assert layer.outputs[0].shape == (1, 2, "y_dim2", 8)
+    assert layer.status == "partial"
+
+
+@pytest.mark.parametrize("axis", [2, -1])
+def test_a_scan_stacks_its_slices_where_it_is_told(tmp_path: Path, axis: int) -> None:
+    body = _body([node("Relu", "row", "out")], [_value("out", None)], [_value("row", None)])
+    scan = helper.make_node(
+        "Scan", ["x"], ["y"], body=body, num_scan_inputs=1, scan_input_axes=[1],
+        scan_output_axes=[axis],
+    )  # fmt: skip
+    path = _save(tmp_path / "model.onnx", [scan])
+    (measured,) = onnxruntime.InferenceSession(path).run(
+        ["y"], {"x": np.zeros((1, 2, 8, 8), np.float32)}
+    )
+
+    assert analyze(path).outputs[0].shape == measured.shape
 
 
 def test_a_scan_gives_its_slices_stacked(tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch.utils.flop_counter import FlopCounterMode
 
 from convlens.analysis import Layer, analyze
@@ -283,3 +287,38 @@ def test_a_fully_connected_layer_says_which_sizes_of_picture_it_takes(
     )
     assert len(analyze(lenet5, symbolic=True).notes) == 1
     assert analyze(lenet5).notes == analyze(resnet18, symbolic=True).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("attributes", "first", "second", "output"),
+    [
+        ({"transA": 1}, (5, 3), (5, 7), (3, 7)),
+        ({"transB": 1}, (3, 1), (7, 1), (3, 7)),
+        ({"transBatchA": 1}, (4, 2, 5), (2, 5, 7), (2, 4, 7)),
+    ],
+)
+def test_a_product_that_transposes_its_operands_counts_what_it_joins(
+    tmp_path: Path, attributes: dict[str, Any], first: Any, second: Any, output: Any
+) -> None:
+    product = helper.make_node(
+        "FusedMatMul", ["x", "w"], ["y"], domain="com.microsoft", **attributes
+    )
+    graph = helper.make_graph(
+        [product],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, first)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(weight(*second), "w")],
+    )
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    onnx.save_model(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(
+        tmp_path / "model.onnx", providers=["CPUExecutionProvider"]
+    )
+    (measured,) = session.run(None, {"x": weight(*first)})
+    (layer,) = analyze(tmp_path / "model.onnx").layers
+
+    assert layer.outputs[0].shape == measured.shape == output
+    # Of ones, each output is the number of products that it adds up.
+    assert layer.macs == measured.sum()

@@ -9,6 +9,7 @@ import pytest
 
 from convlens.analysis import analyze, lint
 from convlens.analysis.errors import InputSizeError
+from convlens.analysis.render_html import report_html
 from tests.analysis.graphs import node, save_graph, weight
 
 
@@ -48,6 +49,25 @@ def test_a_single_picture_may_have_its_channels_last(tmp_path: Path) -> None:
 
     assert report.outputs[0].shape == (1, 2, 48, 64)
     assert report.layer("y").receptive_field.start == (-1, -1)
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_the_page_shows_a_picture_whose_channels_are_last_in_its_own_size(
+    tmp_path: Path, single: bool
+) -> None:
+    if single:
+        path = _save_single_picture(tmp_path / "one.onnx", (3, 48, 64))
+    else:
+        nodes = [
+            node("Transpose", "x", "first", perm=[0, 3, 1, 2]),
+            node("Conv", "first w", "y", pads=[1, 1, 1, 1]),
+        ]
+        weights = {"w": weight(2, 3, 3, 3)}
+        path = save_graph(tmp_path / "last.onnx", nodes, weights, input_shape=(1, 48, 64, 3))
+    report = analyze(path)
+
+    assert report.picture_size == (48, 64)
+    assert 'data-box="' in report_html(report)
 
 
 def test_a_signal_of_three_channels_keeps_its_batch(tmp_path: Path) -> None:

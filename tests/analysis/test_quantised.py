@@ -3,9 +3,13 @@
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
     QuantFormat,
@@ -92,3 +96,38 @@ def test_a_quantised_network_counts_as_its_float_twin(
     assert report.totals.learnable == twin.totals.learnable
     assert report.totals.macs == twin.totals.macs
     assert report.totals.weight_bytes < twin.totals.weight_bytes / 2
+
+
+_PAIR = ["x", "s", "z"]
+
+
+@pytest.mark.parametrize(
+    ("op_type", "inputs", "attributes"),
+    [
+        ("QLinearConcat", ["s", "z", *_PAIR, *_PAIR], {"axis": 1}),
+        ("QLinearAveragePool", [*_PAIR, "s", "z"], {"kernel_shape": [2, 2], "ceil_mode": 1}),
+        ("MatMulIntegerToFloat", ["x", "x", "s", "s"], {}),
+    ],
+)
+def test_an_operator_of_onnxruntimes_own_has_the_shape_and_type_of_a_run(
+    tmp_path: Path, op_type: str, inputs: list[str], attributes: dict[str, Any]
+) -> None:
+    made = helper.make_node(op_type, inputs, ["made"], domain="com.microsoft", **attributes)
+    graph = helper.make_graph(
+        [made, helper.make_node("Identity", ["made"], ["y"])],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, (1, 3, 7, 7))],
+        [onnx.ValueInfoProto(name="y")],
+        [
+            numpy_helper.from_array(np.array(1, np.float32), "s"),
+            numpy_helper.from_array(np.array(0, np.uint8), "z"),
+        ],
+    )
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
+    path = tmp_path / "model.onnx"
+    onnx.save_model(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (measured,) = session.run(None, {"x": np.ones((1, 3, 7, 7), np.uint8)})
+    (output,) = analyze(path).outputs
+
+    assert (output.shape, output.dtype) == (measured.shape, str(measured.dtype))

@@ -139,7 +139,7 @@ def _found(report: Report, *names: str) -> list[Layer]:
 
 
 def test_a_layer_that_is_not_there_is_answered_with_those_nearest(lenet5: Path) -> None:
-    with pytest.raises(LayerNotFoundError, match="no layer is called 'conv_2'; there is conv2"):
+    with pytest.raises(LayerNotFoundError, match="no layer is called 'conv_2'; did you mean conv2"):
         analyze(lenet5).layer("conv_2")
 
 

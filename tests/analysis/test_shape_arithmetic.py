@@ -9,12 +9,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import helper
 from torch import Tensor, nn
 from torch.nn import functional
 
 from convlens.analysis import analyze
 from convlens.analysis.bounds import evaluate
 from convlens.analysis.dimensions import to_count
+from tests.analysis.graphs import node, save_graph, weight
 
 HEIGHT, WIDTH = 37, 50
 
@@ -123,3 +125,63 @@ def _measured(path: Path, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     )
     outputs = session.run(names, {"x": np.zeros(shape, dtype=np.float32)})
     return {name: output.shape for name, output in zip(names, outputs, strict=True)}
+
+
+@pytest.mark.parametrize("rounding", ["Ceil", "Floor"])
+def test_sizes_cast_to_floats_are_divided_as_floats(tmp_path: Path, rounding: str) -> None:
+    path = save_graph(
+        tmp_path / "model.onnx",
+        [
+            node("Shape", "x", "sizes"),
+            node("Cast", "sizes", "dividend", to=1),
+            node("Cast", "twos", "divisor", to=1),
+            node("Div", "dividend divisor", "halves"),
+            node(rounding, "halves", "rounded"),
+            node("Cast", "rounded", "shape", to=7),
+            node("ConstantOfShape", "shape", "y"),
+        ],
+        {"twos": np.array([2, 2, 2, 2])},
+        input_shape=(1, 3, "height", "width"),
+    )
+
+    known = analyze(path, input_size=(45, 61)).outputs[0].shape
+    formulas = analyze(path).outputs[0].shape or ()
+
+    assert known == _measured(path, (1, 3, 45, 61))["y"]
+    sizes = {"height": 45, "width": 61}
+    assert known == tuple(evaluate(to_count(dim), sizes) for dim in formulas)
+
+
+def test_a_scale_is_applied_in_single_precision(tmp_path: Path) -> None:
+    scales = np.array([1, 1, 1.3, 0.7], np.float32)
+    resize = helper.make_node("Resize", ["x", "", "scales"], ["y"], name="y")
+    path = save_graph(tmp_path / "model.onnx", [resize], {"scales": scales}, (1, 3, 90, 90))
+
+    assert analyze(path).outputs[0].shape == _measured(path, (1, 3, 90, 90))["y"] == (1, 3, 116, 63)
+
+
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER", "VALID"])
+def test_a_padded_conv_transpose_has_the_size_that_onnxruntime_makes(
+    tmp_path: Path, auto_pad: str
+) -> None:
+    transposed = node("ConvTranspose", "x w", "y", strides=[3, 2], auto_pad=auto_pad)
+    path = save_graph(
+        tmp_path / "model.onnx", [transposed], {"w": weight(4, 4, 1, 3)}, (1, 4, 7, 8)
+    )
+
+    assert analyze(path).outputs[0].shape == _measured(path, (1, 4, 7, 8))["y"]
+
+
+def test_a_reduction_over_no_axes_leaves_sizes_as_they_are(tmp_path: Path) -> None:
+    path = save_graph(
+        tmp_path / "model.onnx",
+        [
+            node("Shape", "x", "sizes"),
+            node("ReduceSum", "sizes", "same", noop_with_empty_axes=1),
+            node("ConstantOfShape", "same", "y"),
+        ],
+        {},
+        input_shape=(2, 3, 4),
+    )
+
+    assert analyze(path).outputs[0].shape == _measured(path, (2, 3, 4))["y"] == (2, 3, 4)

@@ -77,6 +77,20 @@ def test_a_picture_that_does_not_fit_a_constant_reshape_is_refused(tmp_path: Pat
         analyze(path, batch=2, input_size=(5, 5))
 
 
+@pytest.mark.parametrize("target", [[1, 400], [0, 400]])
+def test_a_reshape_that_would_drop_values_is_refused(tmp_path: Path, target: list[int]) -> None:
+    path = save_graph(
+        tmp_path / "model.onnx",
+        [node("Reshape", "x shape", "y")],
+        {"shape": np.array(target, dtype=np.int64)},
+        input_shape=(1, 16, 5, 5),
+    )
+
+    assert analyze(path).outputs[0].shape == (1, 400)
+    with pytest.raises(InputSizeError, match=r"y: \[1,16,10,10\] cannot be reshaped"):
+        analyze(path, input_size=(10, 10))
+
+
 def test_a_size_for_a_network_without_pictures_is_refused(tmp_path: Path) -> None:
     path = save_graph(tmp_path / "mlp.onnx", [node("Relu", "x", "y")], {}, input_shape=("n", 8))
     with pytest.raises(InputSizeError, match=r"no input has 2 spatial axes .* inputs are \[n,8\]"):
@@ -112,3 +126,19 @@ def test_branches_that_do_not_fit_at_another_size_are_refused(tmp_path: Path) ->
     assert analyze(path).outputs[0].shape == ("batch", 1, 8, 8)
     with pytest.raises(InputSizeError, match=r"y: \[batch,1,16,16\] and \[4\*batch,1,8,8\] do not"):
         analyze(path, input_size=(16, 16))
+
+
+def test_a_picture_of_which_a_reshape_makes_several_rows_is_noted(tmp_path: Path) -> None:
+    path = save_graph(
+        tmp_path / "model.onnx",
+        [node("Reshape", "x shape", "flat"), node("MatMul", "flat fc", "y")],
+        {"shape": np.array([-1, 400], dtype=np.int64), "fc": weight(400, 10)},
+        input_shape=("n", 16, 5, 5),
+    )
+
+    assert analyze(path, input_size=(5, 5)).notes == ()
+    report = analyze(path, input_size=(10, 10))
+    assert report.outputs[0].shape == ("4*n", 10)
+    assert report.notes == (
+        "flat takes 400 values a picture and is given 1,600: each picture becomes 4 rows",
+    )

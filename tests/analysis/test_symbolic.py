@@ -96,3 +96,7 @@ def test_dimensions_are_read_as_exporters_write_them(written: str, read: Count) 
 
 def test_a_rational_formula_is_rounded_down() -> None:
     assert floor(H / 2 + symbol("W") / 2) == (H + W) // 2
+
+
+def test_a_quotient_of_a_rational_formula_keeps_its_fractions() -> None:
+    assert (H / 2 + 1) // 2 == (H + 2) // 4

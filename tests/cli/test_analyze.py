@@ -124,8 +124,16 @@ def test_explaining_a_layer_that_is_not_there_names_those_that_are(lenet5: Path)
     result = _analyze(lenet5, "--explain", "conv9")
 
     assert result.returncode == 1
-    assert result.stderr.startswith("analyze: no layer is called 'conv9'; there is conv")
+    assert result.stderr.startswith("analyze: no layer is called 'conv9'; did you mean conv")
     assert result.stderr.count("\n") == 1
+
+
+def test_an_error_does_not_pass_on_what_a_name_would_do_to_a_terminal(tmp_path: Path) -> None:
+    hostile = node("Relu", "x", "red\x1b[31m\n")
+    result = _analyze(save_graph(tmp_path / "red.onnx", [hostile], {}), "--explain", "rod")
+
+    assert result.returncode == 1
+    assert result.stderr.endswith("red\\x1b[31m\\n\n")
 
 
 def test_a_pipe_gets_everything_without_colour(lenet5: Path) -> None:
