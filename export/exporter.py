@@ -11,7 +11,6 @@ from torch import nn
 from convlens.analysis.card import ModelCard
 from convlens.export.architecture import Architecture, Progress
 from convlens.export.architectures import find_architecture
-from convlens.export.batch_norm import folded_batch_norm
 from convlens.export.embedding import embed_preprocessing
 from convlens.export.files import require_writable, write_atomically
 from convlens.export.parity import Parity, check_parity, golden
@@ -170,7 +169,7 @@ def export_network(
             "input_size": input_shape[1:],
             "precision": precision.precision,
             "softmax": False,
-            "folded_batch_norm": asdict(folded_batch_norm(network, model)),
+            "folded_batch_norm": asdict(conversion.folded_batch_norm),
         },
         parity=asdict(parity),
         golden=golden(network, input_shape),

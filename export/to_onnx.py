@@ -1,5 +1,6 @@
 """PyTorch network -> clean ONNX graph: one input, one output, a dynamic batch, readable names."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d
 from torch.overrides import TorchFunctionMode
 
+from convlens.export.batch_norm import FoldedBatchNorm, folded_batch_norm
 from convlens.export.clean_graph import clean_graph
 from convlens.export.errors import ConversionError
 from convlens.export.node_names import NAME_SCOPES, name_after_modules
@@ -30,10 +32,12 @@ class Conversion:
     Attributes:
         model: it passes onnx's checker in full mode.
         nodes_before: of the graph as PyTorch's exporter writes it.
+        folded_batch_norm: what was folded into the convolutions.
     """
 
     model: onnx.ModelProto
     nodes_before: int
+    folded_batch_norm: FoldedBatchNorm
 
     @property
     def nodes(self) -> int:
@@ -92,7 +96,7 @@ def to_onnx(
             f"PyTorch cannot export {type(network).__name__}: {reason}"
         ) from error
     assert program is not None
-    nodes_before = len(program.model.graph)
+    nodes_before, stored_before = len(program.model.graph), _stored(program.model)
     model = clean_graph(program.model)
     name_after_modules(model)
     if dynamic_size:
@@ -100,7 +104,7 @@ def to_onnx(
     _forget_origins(model)
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto, full_check=True)
-    return Conversion(proto, nodes_before)
+    return Conversion(proto, nodes_before, folded_batch_norm(stored_before, _stored(model)))
 
 
 class _PoolingAsMean(TorchFunctionMode):
@@ -135,6 +139,15 @@ def _require_global_pooling(network: nn.Module) -> None:
                 f"{type(network).__name__} does not allow a dynamic size: its layer {name} pools "
                 f"to {layer.output_size}"
             )
+
+
+def _stored(model: ir.Model) -> Mapping[str, int]:
+    """How many numbers each initializer has."""
+    return {
+        name: math.prod(tensor.shape.numpy())
+        for name, value in model.graph.initializers.items()
+        if (tensor := value.const_value) is not None
+    }
 
 
 def _name_spatial_dimensions(model: ir.Model) -> None:
