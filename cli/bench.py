@@ -174,13 +174,14 @@ def _json(target: Target, rows: Sequence[tuple[ClosedLoop | OpenLoop, Tally]]) -
         "client": f"{platform.machine()}, {os.cpu_count()} processors, Python "
         f"{platform.python_version()}",
         "target": {"method": target.method, "requests": target.what},
-        "loads": [
-            {"kind": "closed" if isinstance(loop, ClosedLoop) else "open"}
-            | vars(loop)
-            | tally.to_json()
-            for loop, tally in rows
-        ],
+        "loads": [_loop_json(loop) | tally.to_json() for loop, tally in rows],
     }
+
+
+def _loop_json(loop: ClosedLoop | OpenLoop) -> dict[str, Any]:
+    if isinstance(loop, ClosedLoop):
+        return {"kind": "closed", "concurrency": loop.concurrency}
+    return {"kind": "open", "rate": loop.rate, "arrivals": loop.arrivals}
 
 
 def _print(
