@@ -88,5 +88,5 @@ def test_a_file_that_would_execute_code_is_refused(tmp_path: Path) -> None:
 
 def test_a_checkpoint_that_is_no_plain_state_dict_is_refused(tmp_path: Path) -> None:
     path = _save(tmp_path / "checkpoint.pth", {"epoch": 3, "state_dict": {}})
-    with pytest.raises(WeightsError, match="holds no state dict.*it has epoch, state_dict"):
+    with pytest.raises(WeightsError, match=r"holds no state dict.*it has epoch, state_dict"):
         _load(path)
