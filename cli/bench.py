@@ -18,7 +18,7 @@ from rich.table import Table
 from convlens.cli.arguments import counts, positive, rates, seconds, some_seconds, utf8
 from convlens.cli.connection import add_connection_arguments, connection
 from convlens.cli.errors import CommandError
-from convlens.cli.output import write
+from convlens.cli.output import require_folder, write
 from convlens.cli.picture_files import picture_files
 from convlens.client import ClientError
 from convlens.client.load import Arrivals, ClosedLoop, Job, OpenLoop, check
@@ -102,6 +102,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure each load in turn; a server that answers nothing is a failure."""
+    for path in (arguments.output, arguments.chart):
+        if path is not None:
+            require_folder(path)
     console = Console(stderr=True)
     rows: list[tuple[ClosedLoop | OpenLoop, Tally]] = []
     try:
@@ -174,13 +177,14 @@ def _json(target: Target, rows: Sequence[tuple[ClosedLoop | OpenLoop, Tally]]) -
         "client": f"{platform.machine()}, {os.cpu_count()} processors, Python "
         f"{platform.python_version()}",
         "target": {"method": target.method, "requests": target.what},
-        "loads": [
-            {"kind": "closed" if isinstance(loop, ClosedLoop) else "open"}
-            | vars(loop)
-            | tally.to_json()
-            for loop, tally in rows
-        ],
+        "loads": [_loop_json(loop) | tally.to_json() for loop, tally in rows],
     }
+
+
+def _loop_json(loop: ClosedLoop | OpenLoop) -> dict[str, Any]:
+    if isinstance(loop, ClosedLoop):
+        return {"kind": "closed", "concurrency": loop.concurrency}
+    return {"kind": "open", "rate": loop.rate, "arrivals": loop.arrivals}
 
 
 def _print(

@@ -17,9 +17,9 @@ from convlens.cli.exporting import (
     print_facts,
     progress_bar,
     reported_progress,
-    require_folder,
     written_fact,
 )
+from convlens.cli.output import require_folder
 
 if TYPE_CHECKING:
     from convlens.export import Agreement, ExportResult, GraphOptions, PrecisionOptions
@@ -132,6 +132,7 @@ def _export_all(arguments: argparse.Namespace) -> int:
 
     if arguments.name is not None or arguments.image_size is not None:
         raise UsageError("--all takes neither a NAME nor an --image-size")
+    _precision_options(arguments)
     if arguments.precision != "fp32":
         raise UsageError("--all writes fp32: another --precision is for one NAME at a time")
     if arguments.weights not in ("default", "random"):
@@ -253,9 +254,10 @@ def _kept(agreement: "Agreement") -> Iterable[str]:
 
 
 def _describe(weights: Mapping[str, Any]) -> str:
-    if weights["origin"] == "random":
-        return f"random weights (seed {weights['seed']}): the predictions mean nothing"
-    source = weights["dataset"] if weights["origin"] == "trained" else weights["source"]
-    accuracy = weights.get("accuracy", {})
+    if weights.get("origin") == "random":
+        return f"random weights (seed {weights.get('seed')}): the predictions mean nothing"
+    # An architecture of the user's own says what it likes.
+    origin, accuracy = weights.get("origin", "unknown"), weights.get("accuracy", {})
+    source = weights.get("dataset" if origin == "trained" else "source", "nothing is said of them")
     stated = "".join(f", {name.replace('_', ' ')} {value:.2%}" for name, value in accuracy.items())
-    return f"{weights['origin']}: {source}{stated}"
+    return f"{origin}: {source}{stated}"

@@ -37,16 +37,6 @@ def exporting() -> Iterator[None]:
         raise CommandError(str(error)) from error
 
 
-def require_folder(output: Path) -> None:
-    """Make sure that there is a folder to write into, before the seconds of importing torch.
-
-    Raises:
-        CommandError: there is none.
-    """
-    if not output.parent.is_dir():
-        raise CommandError(f"cannot write {output}: there is no folder {output.parent}")
-
-
 def progress_bar() -> Progress:
     """A bar on stderr that vanishes when it is done; none where stderr is no terminal."""
     console = Console(stderr=True)

@@ -39,3 +39,18 @@ def write(text: str, output: Path | None) -> None:
         output.write_text(text, encoding="utf-8", newline="")
     except OSError as error:
         raise CommandError(f"{output}: {error.strerror}") from error
+
+
+def require_folder(output: Path) -> None:
+    """Make sure that there is a folder to write into, before seconds or minutes of work.
+
+    Raises:
+        CommandError: there is none, or the path is itself a folder.
+    """
+    try:
+        if not output.parent.is_dir():
+            raise CommandError(f"cannot write {output}: there is no folder {output.parent}")
+        if output.is_dir():
+            raise CommandError(f"cannot write {output}: it is a folder")
+    except OSError as error:  # a name too long
+        raise CommandError(f"cannot write {output}: {error.strerror}") from error

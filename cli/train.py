@@ -11,9 +11,9 @@ from convlens.cli.exporting import (
     parity_fact,
     print_facts,
     reported_progress,
-    require_folder,
     written_fact,
 )
+from convlens.cli.output import require_folder
 
 if TYPE_CHECKING:
     from convlens.export import TrainingResult

@@ -4,8 +4,8 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import grpc
@@ -13,7 +13,7 @@ import grpc
 from convlens.client.connection import Connection, aio_channel
 from convlens.client.errors import from_rpc_error
 from convlens.client.load_result import Tally
-from convlens.client.load_target import Target
+from convlens.client.load_target import TIMEOUT_SECONDS, Target
 
 # The server's own times are looked at in so many answers' trailers: that costs the generator time.
 LOOK_AT_ONE_IN = 8
@@ -43,14 +43,27 @@ class OpenLoop:
     Attributes:
         rate: requests a second.
         arrivals: at random as from many independent callers, or at equal distances.
+        first_seconds: when the first request is due.
+        seed: of the random arrivals.
     """
 
     rate: float
     arrivals: Arrivals = "poisson"
+    first_seconds: float = 0.0
+    seed: int = 0
 
-    def share(self, _index: int, processes: int) -> "OpenLoop":
-        """What one of several processes does."""
-        return replace(self, rate=self.rate / processes)
+    def share(self, index: int, processes: int) -> "OpenLoop":
+        """What one of several processes does: never all of them at the same moments."""
+        first_seconds = index / self.rate if self.arrivals == "constant" else 0.0
+        return OpenLoop(self.rate / processes, self.arrivals, first_seconds, seed=index)
+
+    def due_seconds(self) -> Iterator[float]:
+        """When each request is to be sent, counted from the beginning; without an end."""
+        draw = random.Random(self.seed)  # noqa: S311 - the same arrivals each time
+        due = self.first_seconds
+        while True:
+            yield due
+            due += draw.expovariate(self.rate) if self.arrivals == "poisson" else 1 / self.rate
 
 
 @dataclass(frozen=True)
@@ -86,7 +99,7 @@ async def check(connection: Connection, target: Target) -> None:
         method: Any = channel.unary_unary(target.method)
         for request in target.requests:
             try:
-                await method(request, timeout=60, metadata=connection.metadata)
+                await method(request, timeout=TIMEOUT_SECONDS, metadata=connection.metadata)
             except grpc.aio.AioRpcError as error:
                 raise from_rpc_error(error, connection.address) from error
 
@@ -141,15 +154,14 @@ class _Generator:
                 self._tally.record(code, now - due)
 
     async def _send_at_rate(self, loop: OpenLoop) -> None:
-        draw = random.Random(0)  # noqa: S311 - the same arrivals each time
-        due = time.perf_counter()
+        start = time.perf_counter()
         async with asyncio.TaskGroup() as calls:
-            while due < self._until:
+            for due_seconds in loop.due_seconds():
+                if (due := start + due_seconds) >= self._until:
+                    break
                 # Also where it is late already: answers must be taken meanwhile.
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
                 calls.create_task(self._call_due(due))
-                poisson = loop.arrivals == "poisson"
-                due += draw.expovariate(loop.rate) if poisson else 1 / loop.rate
 
     async def _call_due(self, due: float) -> None:
         """One call of an open loop: its time counts from when it was due, and it counts then."""

@@ -15,6 +15,8 @@ from convlens.proto import inference_pb2
 CLASSIFY = "/convlens.v1.Classifier/Classify"
 MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
 MODEL_METADATA = "/inference.GRPCInferenceService/ModelMetadata"
+# Of a call before the load begins.
+TIMEOUT_SECONDS = 60.0
 # Bytes of one element.
 ELEMENT_BYTES = {"FP64": 8, "FP32": 4, "FP16": 2, "BF16": 2} | {
     f"{sign}INT{bits}": bits // 8 for sign in ("", "U") for bits in (8, 16, 32, 64)
@@ -56,7 +58,9 @@ async def tensor_target(connection: Connection, model: str, version: str) -> Tar
     async with aio_channel(connection) as channel:
         describe: Any = channel.unary_unary(MODEL_METADATA)
         try:
-            answer = await describe(question.SerializeToString(), metadata=connection.metadata)
+            answer = await describe(
+                question.SerializeToString(), timeout=TIMEOUT_SECONDS, metadata=connection.metadata
+            )
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, connection.address) from error
     metadata = inference_pb2.ModelMetadataResponse.FromString(answer)

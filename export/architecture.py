@@ -94,18 +94,22 @@ class Architecture:
     def count_cost(self) -> Cost:
         """Count parameters and MACs by a run of the network that computes no values.
 
+        The network is built as ever, and only then stripped of its values: a user's own may read
+        weights from a file, or numbers out of tensors.
+
         Raises:
             ImageSizeError: the network cannot take pictures of this size.
         """
-        with torch.device("meta"):
-            network = self.build().eval()
-            picture = torch.zeros(1, *self.input_shape)
+        with torch.random.fork_rng(devices=[]):
+            network = self.build().eval().to("meta")
+        picture = torch.zeros(1, *self.input_shape, device="meta")
         try:
             with torch.no_grad(), FlopCounterMode(display=False) as counter:
                 network(picture)
-        except RuntimeError as error:
+        # It may be the user's code: whatever it raises is the reason.
+        except Exception as error:
             height, width = self.preprocessing.size
-            reason = str(error).strip().splitlines()[0]
+            reason = str(error).strip().partition("\n")[0]
             raise ImageSizeError(
                 f"{self.name} cannot take pictures of {height}x{width}: {reason}"
             ) from error

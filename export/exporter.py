@@ -11,15 +11,20 @@ from torch import nn
 from convlens.analysis.card import ModelCard
 from convlens.export.architecture import Architecture, Progress
 from convlens.export.architectures import find_architecture
-from convlens.export.batch_norm import folded_batch_norm
 from convlens.export.embedding import embed_preprocessing
+from convlens.export.errors import ConversionError
 from convlens.export.files import require_writable, write_atomically
 from convlens.export.parity import Parity, check_parity, golden
 from convlens.export.precision import Agreement, PrecisionOptions, Reduced, reduce_precision
-from convlens.export.to_onnx import DEFAULT_OPSET, Conversion, to_onnx
-from convlens.export.weights import DEFAULT, WeightedNetwork, with_weights
-
-_OTHER_SIZE = 32  # pixels more, at which a dynamic size is tried too: what networks divide by
+from convlens.export.to_onnx import (
+    DEFAULT_OPSET,
+    Conversion,
+    other_size,
+    require_any_size,
+    require_opset,
+    to_onnx,
+)
+from convlens.export.weights import DEFAULT, WeightedNetwork, build, with_weights
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,10 @@ def export_model(
     if image_size is not None:
         architecture = architecture.at_image_size(image_size)
     require_writable(path)
+    options = options or GraphOptions()
+    require_opset(options.opset)
+    if options.dynamic_size:
+        require_any_size(build(architecture, seed), architecture.input_shape)
     weighted = with_weights(architecture, weights, seed, progress)
     return export_weighted(architecture, weighted, path, options, precision)
 
@@ -150,14 +159,16 @@ def export_network(
         precision: in how many bits; fp32 if None.
 
     Raises:
-        ConversionError: the network cannot be turned into such a graph.
+        ConversionError: the network cannot be turned into such a graph, or the card does not have
+            a label for each of its classes.
         ParityError: the file would not compute what PyTorch computes.
         PrecisionError: in fewer bits too few pictures would keep their class.
         WriteError: the file cannot be written.
     """
     options = options or GraphOptions()
     precision = precision or PrecisionOptions()
-    network.eval()
+    expected = golden(network.eval(), input_shape)
+    _require_labels(card, classes=len(expected.outputs[0]))
     conversion = to_onnx(
         network, input_shape, opset=options.opset, dynamic_size=options.dynamic_size
     )
@@ -170,10 +181,10 @@ def export_network(
             "input_size": input_shape[1:],
             "precision": precision.precision,
             "softmax": False,
-            "folded_batch_norm": asdict(folded_batch_norm(network, model)),
+            "folded_batch_norm": asdict(conversion.folded_batch_norm),
         },
         parity=asdict(parity),
-        golden=golden(network, input_shape),
+        golden=expected,
         export=_circumstances(options),
     )
     reduced: Reduced | None = None
@@ -204,16 +215,20 @@ def export_network(
     )
 
 
+def _require_labels(card: ModelCard, classes: int) -> None:
+    if card.labels and len(card.labels) != classes:
+        raise ConversionError(
+            f"there are {len(card.labels)} labels for {classes} classes: each takes one"
+        )
+
+
 def _prove(
     network: nn.Module,
     conversion: Conversion,
     input_shape: tuple[int, int, int],
     options: GraphOptions,
 ) -> Parity:
-    channels, height, width = input_shape
-    shapes = [input_shape]
-    if options.dynamic_size:
-        shapes.append((channels, height + _OTHER_SIZE, width + 2 * _OTHER_SIZE))
+    shapes = (input_shape, other_size(input_shape)) if options.dynamic_size else (input_shape,)
     return check_parity(network, conversion.model.SerializeToString(), *shapes)
 
 

@@ -1,9 +1,11 @@
 """A network's last layer: what turns features into classes."""
 
+import numpy as np
 import torch
 from torch import nn
 
-from convlens.export.errors import TrainingError
+from convlens.export.errors import ConversionError, TrainingError
+from convlens.export.parity import torch_outputs
 
 
 def head_path(network: nn.Module, name: str) -> str:
@@ -46,21 +48,18 @@ def give_classes(
         name: of the network, for the error.
 
     Raises:
+        ConversionError: the network cannot take such pictures, or gives no rows of classes.
         TrainingError: the network's classes are not from its last fully connected layer.
     """
-    if _output_shape(network, shape) == (1, classes):
+    picture = np.zeros((1, *shape), dtype=np.float32)
+    if torch_outputs(network.eval(), picture).shape == (1, classes):
         return
     path = head_path(network, name)
     network.set_submodule(path, new_head(network, path, classes, seed))
-    if _output_shape(network, shape) != (1, classes):
-        raise TrainingError(
-            f"{name} cannot be given {classes} classes: they are not from a fully connected layer"
-        )
-
-
-def _output_shape(network: nn.Module, shape: tuple[int, int, int]) -> tuple[int, ...] | None:
+    line = f"{name} cannot be given {classes} classes: they are not from a fully connected layer"
     try:
-        with torch.no_grad():
-            return tuple(network.eval()(torch.zeros(1, *shape)).shape)
-    except RuntimeError:  # the layers no longer fit each other
-        return None
+        given = torch_outputs(network.eval(), picture).shape
+    except ConversionError as error:  # the layers no longer fit each other
+        raise TrainingError(line) from error
+    if given != (1, classes):
+        raise TrainingError(line)

@@ -116,6 +116,8 @@ def _class_folders(folder: Path) -> list[Path]:
         classes = sorted(path for path in _entries(folder) if path.is_dir())
     except OSError as error:
         raise TrainingError(f"cannot read the folder {folder}: {error.strerror}") from error
+    for path in classes:
+        _require_utf8(path.name)
     if len(classes) < _FEWEST_CLASSES:
         found = f"only {classes[0].name}" if classes else "none"
         raise TrainingError(
@@ -123,6 +125,15 @@ def _class_folders(folder: Path) -> list[Path]:
             f"has {found}"
         )
     return classes
+
+
+def _require_utf8(name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise TrainingError(
+            f"the folder of a class must have a UTF-8 name, not {name!a}"
+        ) from error
 
 
 def _visible(folder: Path) -> list[Path]:

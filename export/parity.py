@@ -57,7 +57,7 @@ def check_parity(network: nn.Module, model: bytes, *input_shapes: tuple[int, ...
 
     Raises:
         ParityError: an output differs by more than 1e-4 of the outputs' spread, or in its shape,
-            or another class comes first.
+            or another class comes first, or the network's own outputs are not finite.
         ConversionError: the network cannot take such pictures, or gives no rows of classes.
     """
     session = open_session(model)
@@ -65,6 +65,11 @@ def check_parity(network: nn.Module, model: bytes, *input_shapes: tuple[int, ...
     for kind, inputs in _trials(input_shapes):
         expected = torch_outputs(network, inputs)
         actual = run(session, inputs)
+        if not np.isfinite(expected).all():
+            raise ParityError(
+                f"{type(network).__name__} itself gives outputs on {kind} that are not finite: "
+                "there is nothing to compare with"
+            )
         deviation = relative_deviation(actual, expected)
         if not deviation <= LIMIT:
             raise ParityError(

@@ -44,7 +44,7 @@ def scale_to_pictures(network: nn.Module, input_shape: tuple[int, int, int], see
     _vary_constants(network, generator)
     handles = []
     for layer in network.modules():
-        if isinstance(layer, _BatchNorm):
+        if isinstance(layer, _BatchNorm) and layer.track_running_stats:
             handles.append(layer.register_forward_pre_hook(_fit_statistics))
         elif isinstance(layer, nn.Conv2d | nn.Linear):
             handles.append(layer.register_forward_hook(_normalise_outputs))

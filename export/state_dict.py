@@ -1,5 +1,7 @@
 """State dicts: read without executing what they pickle, and fitted to a network without slack."""
 
+import pickle
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
     ):
-        raise WeightsError(f"{path} holds no state dict: names mapped to tensors")
+        found = f"; it has {_some(map(str, content))}" if isinstance(content, Mapping) else ""
+        raise WeightsError(f"{path} holds no state dict, names mapped to tensors{found}")
     return dict(content)
 
 
@@ -37,6 +40,11 @@ def _read_torch(path: Path) -> Any:
     except OSError:
         raise
     except Exception as error:  # whatever any other file makes of the unpickler
+        if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
+            raise WeightsError(
+                f"{path} holds more than tensors, and is not executed: save the weights alone, by "
+                "torch.save(network.state_dict(), FILE)"
+            ) from error
         raise WeightsError(f"{path} is not a file of weights that torch.save wrote") from error
 
 

@@ -1,9 +1,11 @@
 """PyTorch network -> clean ONNX graph: one input, one output, a dynamic batch, readable names."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
@@ -11,9 +13,11 @@ from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d
 from torch.overrides import TorchFunctionMode
 
+from convlens.export.batch_norm import FoldedBatchNorm, folded_batch_norm
 from convlens.export.clean_graph import clean_graph
 from convlens.export.errors import ConversionError
 from convlens.export.node_names import NAME_SCOPES, name_after_modules
+from convlens.export.parity import torch_outputs
 
 INPUT = "input"
 OUTPUT = "logits"
@@ -21,6 +25,7 @@ BATCH, HEIGHT, WIDTH = "batch", "height", "width"
 # What PyTorch's exporter has operators for, and what onnxruntime runs.
 OPSETS = range(18, 24)
 DEFAULT_OPSET = 20  # the first with Gelu
+_OTHER_SIZE = 32  # pixels: what networks divide by
 
 
 @dataclass(frozen=True)
@@ -30,10 +35,12 @@ class Conversion:
     Attributes:
         model: it passes onnx's checker in full mode.
         nodes_before: of the graph as PyTorch's exporter writes it.
+        folded_batch_norm: what was folded into the convolutions.
     """
 
     model: onnx.ModelProto
     nodes_before: int
+    folded_batch_norm: FoldedBatchNorm
 
     @property
     def nodes(self) -> int:
@@ -65,11 +72,10 @@ def to_onnx(
         ConversionError: PyTorch's exporter cannot follow the network, it does not allow a dynamic
             size, or the opset is not one of `OPSETS`.
     """
-    if opset not in OPSETS:
-        raise ConversionError(f"opset {opset} is not one of {OPSETS[0]} to {OPSETS[-1]}")
+    require_opset(opset)
     symbols = {0: torch.export.Dim(BATCH)}
     if dynamic_size:
-        _require_global_pooling(network)
+        require_any_size(network, input_shape)
         symbols |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     # A batch of one would be taken for a constant.
     example = torch.zeros(2, *input_shape)
@@ -92,7 +98,7 @@ def to_onnx(
             f"PyTorch cannot export {type(network).__name__}: {reason}"
         ) from error
     assert program is not None
-    nodes_before = len(program.model.graph)
+    nodes_before, stored_before = len(program.model.graph), _stored(program.model)
     model = clean_graph(program.model)
     name_after_modules(model)
     if dynamic_size:
@@ -100,7 +106,42 @@ def to_onnx(
     _forget_origins(model)
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto, full_check=True)
-    return Conversion(proto, nodes_before)
+    return Conversion(proto, nodes_before, folded_batch_norm(stored_before, _stored(model)))
+
+
+def require_opset(opset: int) -> None:
+    """Fail before minutes of work where there is no such opset.
+
+    Raises:
+        ConversionError: it is not one of `OPSETS`.
+    """
+    if opset not in OPSETS:
+        raise ConversionError(f"opset {opset} is not one of {OPSETS[0]} to {OPSETS[-1]}")
+
+
+def require_any_size(network: nn.Module, input_shape: tuple[int, ...]) -> None:
+    """Fail before minutes of work where the height and width of the pictures must be what they are.
+
+    Raises:
+        ConversionError: the network does not take another size, or pools to a fixed one.
+    """
+    name = type(network).__name__
+    for path, layer in network.named_modules():
+        if isinstance(layer, nn.AdaptiveAvgPool2d) and not _is_global(layer.output_size):
+            raise ConversionError(
+                f"{name} does not allow a dynamic size: its layer {path} pools to "
+                f"{layer.output_size}"
+            )
+    try:
+        torch_outputs(network.eval(), np.zeros((1, *other_size(input_shape)), dtype=np.float32))
+    except ConversionError as error:
+        raise ConversionError(f"{name} does not allow a dynamic size: {error}") from error
+
+
+def other_size(input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a larger picture, at which a dynamic size is tried out."""
+    channels, height, width = input_shape
+    return channels, height + _OTHER_SIZE, width + 2 * _OTHER_SIZE
 
 
 class _PoolingAsMean(TorchFunctionMode):
@@ -128,13 +169,13 @@ def _is_global(output_size: Any) -> bool:
     return output_size in (1, (1, 1), [1, 1])
 
 
-def _require_global_pooling(network: nn.Module) -> None:
-    for name, layer in network.named_modules():
-        if isinstance(layer, nn.AdaptiveAvgPool2d) and not _is_global(layer.output_size):
-            raise ConversionError(
-                f"{type(network).__name__} does not allow a dynamic size: its layer {name} pools "
-                f"to {layer.output_size}"
-            )
+def _stored(model: ir.Model) -> Mapping[str, int]:
+    """How many numbers each initializer has."""
+    return {
+        name: math.prod(tensor.shape.numpy())
+        for name, value in model.graph.initializers.items()
+        if (tensor := value.const_value) is not None
+    }
 
 
 def _name_spatial_dimensions(model: ir.Model) -> None:

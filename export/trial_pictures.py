@@ -98,7 +98,7 @@ def _pieces_as_inputs(
 def _from_folder(folder: Path, how: Preprocessing | None) -> TrialPictures:
     if how is None:
         raise PrecisionError("the model does not say how a picture becomes its input")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    found = sorted(path for path in folder.rglob("*") if _is_picture(path))
     if len(found) < _FEWEST:
         raise PrecisionError(
             f"{folder} holds {len(found)} pictures; calibration and comparison take at least "
@@ -109,6 +109,12 @@ def _from_folder(folder: Path, how: Preprocessing | None) -> TrialPictures:
     inputs = _inputs((_open(path, how) for path in chosen), how)
     held_out = np.arange(len(chosen)) % _HELD_OUT_EVERY == 0
     return TrialPictures(inputs[~held_out], inputs[held_out], f"the folder {folder.resolve().name}")
+
+
+def _is_picture(path: Path) -> bool:
+    # macOS keeps notes on a picture beside it, under its own name behind a dot.
+    hidden = path.name.startswith(".")
+    return path.suffix.lower() in _SUFFIXES and not hidden and path.is_file()
 
 
 def _open(path: Path, how: Preprocessing) -> Image.Image:

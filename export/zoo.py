@@ -2,6 +2,7 @@
 
 import multiprocessing
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -110,15 +111,28 @@ def export_measured(name: str, request: ZooRequest) -> Measured:
 
 def _export_apart(name: str, request: ZooRequest) -> Outcome:
     """In a process of its own: its memory is given back, and it may be killed for it alone."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(
+        1,
+        mp_context=multiprocessing.get_context("spawn"),
+        # Ctrl-C reaches it too: while it still imports, it dies of it without a traceback.
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_DFL),
+    )
+    with pool:
         try:
-            return Outcome(name, pool.submit(export_measured, name, request).result())
+            return Outcome(name, pool.submit(_export_in_child, name, request).result())
         except ExportError as error:
             return Outcome(name, failure=str(error))
         except BrokenProcessPool:
             return Outcome(name, failure="its process was killed, most likely for lack of memory")
         except Exception as error:  # noqa: BLE001 - one of them stops none of the others
             return Outcome(name, failure=f"{type(error).__name__}: {error}")
+
+
+def _export_in_child(name: str, request: ZooRequest) -> Measured:
+    # From here on an interrupted export cleans up behind itself.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return export_measured(name, request)
 
 
 def _is_done(path: Path, name: str, request: ZooRequest) -> bool:

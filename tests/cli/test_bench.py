@@ -60,6 +60,8 @@ def test_tensors_are_measured_too_and_json_is_all_that_is_printed(
     [
         (("--model", "nobody"), "'nobody'"),
         (("--pictures", "nothing.png"), "nothing.png: No such file"),
+        (("--output", "nowhere/x.json"), "there is no folder nowhere"),
+        (("--chart", "/"), "it is a folder"),
         (("--rate", "0"), "must be rates"),
         (("--concurrency", "1,x"), "must be a whole number"),
     ],

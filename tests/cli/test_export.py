@@ -145,9 +145,16 @@ def test_what_an_architecture_cannot_do_is_said_in_one_line(
 
 
 @pytest.mark.parametrize(
-    "words", [["lenet5"], ["--image-size", "64"], ["--weights", "weights.pth"]]
+    "words",
+    [
+        ["lenet5"],
+        ["--image-size", "64"],
+        ["--weights", "weights.pth"],
+        ["--min-agreement", "0.5"],
+        ["--calibration", "."],
+    ],
 )
-def test_all_takes_no_name_no_size_and_no_file_of_weights(words: list[str]) -> None:
+def test_what_is_for_one_name_is_not_for_all(words: list[str]) -> None:
     assert main(["export", "--all", *words]) == 2
 
 

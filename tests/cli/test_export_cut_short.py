@@ -1,9 +1,11 @@
 """An export that cannot finish, in a process of its own: one line says why, no half file stays."""
 
+import os
 import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,23 @@ def test_an_interrupt_while_the_graph_is_compared_leaves_nothing(tmp_path: Path)
     assert done.stderr.splitlines() == ["convlens export: interrupted"]
     assert done.stdout == ""
     assert list(tmp_path.glob("*.onnx*")) + list(tmp_path.glob(".*")) == []
+
+
+def test_an_interrupted_export_of_all_is_one_line_too(tmp_path: Path) -> None:
+    """Ctrl-C reaches the process that exports as well, while it still imports torch."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "convlens.cli", "export", "--all", "--weights", "random"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_allow_interrupts,
+        start_new_session=True,
+    )
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while len(children.read_text().split()) < 2:  # multiprocessing's tracker, and the exporter
+        time.sleep(0.05)
+    time.sleep(1.0)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == "convlens export: interrupted\n"

@@ -1,10 +1,13 @@
 """The load generator against real servers: what it sends, what it counts."""
 
+from itertools import islice
+
+import numpy as np
 import pytest
 
 from convlens.client import ClientError
 from convlens.client.connection import Connection
-from convlens.client.load import ClosedLoop, Job, OpenLoop, check, measure
+from convlens.client.load import Arrivals, ClosedLoop, Job, OpenLoop, check, measure
 from convlens.client.load_processes import measure_with
 from convlens.client.load_target import Target, picture_target, tensor_target
 from tests.support import DIGITS, RunningServer, grey_png
@@ -84,3 +87,15 @@ async def test_what_the_server_does_not_take_is_said_before_the_load_begins(
         await check(connection, picture_target([b""], "nobody", ""))
     with pytest.raises(ClientError, match="nobody"):
         await tensor_target(connection, "nobody", "")
+
+
+@pytest.mark.parametrize("arrivals", ["poisson", "constant"])
+def test_processes_that_share_a_rate_do_not_send_at_the_same_moments(arrivals: Arrivals) -> None:
+    shares = [OpenLoop(300, arrivals).share(index, 3) for index in range(3)]
+    due = sorted(at for share in shares for at in islice(share.due_seconds(), 1, 1000))
+    if arrivals == "constant":
+        assert np.diff(due) == pytest.approx(1 / 300)
+    else:
+        assert len(set(due)) == len(due)
+        # Of a Poisson process the distances deviate by as much as they are long.
+        assert np.std(np.diff(due)) / np.mean(np.diff(due)) == pytest.approx(1, abs=0.1)

@@ -1,8 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
+from torch import nn
 
 from convlens.export import (
     ARCHITECTURES,
@@ -155,3 +157,14 @@ def test_a_function_that_gives_no_network_is_said_in_one_line(
 def test_a_module_that_is_not_there_is_said() -> None:
     with pytest.raises(UnknownArchitectureError, match="No module named 'no_such_module'"):
         find_architecture("no_such_module:network")
+
+
+def test_a_network_made_with_numbers_out_of_tensors_can_have_another_size() -> None:
+    def build() -> nn.Module:
+        rates = torch.linspace(0, 0.1, 3).tolist()
+        layers = (nn.Dropout(rates[2]), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+        return nn.Sequential(*layers)
+
+    own = replace(find_architecture("resnet18"), build=build).at_image_size(64)
+    assert own.input_shape == (3, 64, 64)
+    assert own.cost.parameters == 8

@@ -1,6 +1,9 @@
 import stat
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -9,12 +12,18 @@ from torch import Tensor, nn
 
 from convlens.analysis.card import ModelCard
 from convlens.export import (
+    ConversionError,
+    DefaultWeights,
+    GraphOptions,
     ParityError,
     UnknownArchitectureError,
     WriteError,
     export_model,
     export_network,
+    find_architecture,
 )
+from convlens.export.architecture import Progress
+from convlens.export.lenet5 import LeNet5
 from tests.export.support import Exported
 
 NAMES = ("lenet5", "resnet18", "efficientnet_lite0")
@@ -120,3 +129,27 @@ def test_a_path_that_cannot_be_written_fails_before_the_work(tmp_path: Path) -> 
 def test_near_matches_of_an_unknown_name_are_offered(name: str, near: str, tmp_path: Path) -> None:
     with pytest.raises(UnknownArchitectureError, match=f"did you mean {near}"):
         export_model(name, tmp_path / "unknown.onnx")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (GraphOptions(dynamic_size=True), "LeNet5 does not allow a dynamic size"),
+        (GraphOptions(opset=99), "opset 99 is not one of"),
+    ],
+)
+def test_what_the_graph_cannot_be_is_said_before_weights_are_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: GraphOptions, reason: str
+) -> None:
+    def train(_network: nn.Module, _seed: int, _progress: Progress) -> Mapping[str, Any]:
+        raise AssertionError("trained")
+
+    lenet5 = replace(find_architecture("lenet5"), default_weights=DefaultWeights("trained", train))
+    monkeypatch.setattr("convlens.export.exporter.find_architecture", lambda _name: lenet5)
+    with pytest.raises(ConversionError, match=reason):
+        export_model("lenet5", tmp_path / "lenet5.onnx", options=options)
+
+
+def test_a_card_with_too_few_labels_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="there are 2 labels for 10 classes"):
+        export_network(LeNet5(), (1, 32, 32), tmp_path / "a.onnx", ModelCard(labels=("0", "1")))

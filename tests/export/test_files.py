@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,25 @@ def test_a_folder_below_a_file_is_not_writable(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(WriteError, match="there is no folder"):
         require_writable(tmp_path / "file" / "model.onnx")
+
+
+def test_a_link_stays_one_and_what_it_points_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "link.onnx").symlink_to("model.onnx")
+    (tmp_path / "model.onnx").write_bytes(b"old")
+    require_writable(tmp_path / "link.onnx")
+    write_atomically(tmp_path / "link.onnx", b"new")
+    assert (tmp_path / "link.onnx").is_symlink()
+    assert (tmp_path / "model.onnx").read_bytes() == b"new"
+
+
+def test_what_is_no_plain_file_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(WriteError, match="it is not a plain file"):
+        require_writable(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "circle"])
+def test_a_path_that_leads_nowhere_is_not_writable(tmp_path: Path, name: str) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(WriteError, match="cannot write"):
+        require_writable(tmp_path / name)

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from convlens.export import ARCHITECTURES, TrainingError
+from convlens.export import ARCHITECTURES, ConversionError, TrainingError
 from convlens.export.head import give_classes, head_path
 
 
@@ -33,3 +33,12 @@ def test_a_network_whose_classes_are_drawn_into_it_cannot_be_given_others() -> N
 def test_a_network_without_a_fully_connected_layer_is_refused() -> None:
     with pytest.raises(TrainingError, match=r"no layer of it can be replaced"):
         give_classes(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Flatten()), (1, 8, 8), 2, 0, "mine")
+
+
+def test_a_network_that_refuses_the_pictures_says_why() -> None:
+    class Choosy(nn.Module):
+        def forward(self, pictures: Tensor) -> Tensor:
+            raise ValueError(f"only squares, not {tuple(pictures.shape[2:])}")
+
+    with pytest.raises(ConversionError, match="Choosy does not take pictures of 3x8x9: only squa"):
+        give_classes(Choosy(), (3, 8, 9), 2, 0, "choosy")

@@ -1,4 +1,5 @@
 import io
+import os
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from PIL import Image
 
 from convlens.analysis.card import Preprocessing
-from convlens.export import ARCHITECTURES, TrainingError
+from convlens.export import ARCHITECTURES, TrainingError, find_architecture
 from convlens.export.labelled_pictures import normalised, read_folder, to_pixels
 from convlens.server.picture import to_input
 
@@ -101,3 +102,10 @@ def test_a_picture_becomes_the_very_input_that_the_server_makes_of_it(
     picture.save(encoded, "PNG")
     ours = normalised(to_pixels(picture, how)[np.newaxis], how)[0]
     np.testing.assert_array_equal(ours, to_input(encoded.getvalue(), how, 10**6))
+
+
+def test_a_class_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    for name in (b"caf\xe9", b"th\xe9"):
+        (tmp_path / os.fsdecode(name)).mkdir()
+    with pytest.raises(TrainingError, match=r"a UTF-8 name, not 'caf\\udce9'"):
+        read_folder(tmp_path, find_architecture("lenet5").preprocessing, lambda _done, _all: None)

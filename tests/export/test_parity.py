@@ -1,3 +1,6 @@
+import copy
+import math
+
 import numpy as np
 import onnx
 import pytest
@@ -67,3 +70,10 @@ def test_a_network_of_other_weights_fails(lenet5: Exported) -> None:
     other = type(lenet5.network)()
     with pytest.raises(ParityError):
         check_parity(other, lenet5.result.path.read_bytes(), SHAPES["lenet5"])
+
+
+def test_a_network_whose_own_outputs_are_no_numbers_is_called_the_cause(lenet5: Exported) -> None:
+    network = copy.deepcopy(lenet5.network)
+    nn.init.constant_(network.get_parameter("output.bias"), math.nan)
+    with pytest.raises(ParityError, match="LeNet5 itself gives outputs on photographs that are"):
+        check_parity(network, lenet5.result.path.read_bytes(), (1, 32, 32))

@@ -173,6 +173,8 @@ def test_too_little_agreement_is_refused_and_nothing_written(tmp_path: Path) -> 
 def test_a_third_of_the_users_folder_is_held_out(lenet5: Exported, tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     _write_pictures(folder, 12)
+    (folder / "._00.jpg").write_bytes(b"what macOS keeps beside a picture")
+    (folder / "album.jpg").mkdir()
     options = PrecisionOptions("int8", calibration=folder, min_agreement=0.0)
     agreement = _reduce(lenet5, tmp_path / "lenet5.onnx", options).agreement
     assert agreement is not None

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from convlens.export.random_weights import scale_to_pictures
 from tests.export.support import Exported, build, photograph_input
 
 
@@ -54,3 +55,9 @@ def test_building_random_weights_leaves_the_callers_random_numbers_alone() -> No
     torch.manual_seed(3)
     build("lenet5", "random")
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_batch_norm_without_statistics_is_left_to_the_batch() -> None:
+    norm = nn.BatchNorm2d(4, track_running_stats=False)
+    scale_to_pictures(nn.Sequential(nn.Conv2d(3, 4, 3), norm), (3, 8, 8), seed=0)
+    assert norm.running_mean is None

@@ -82,11 +82,11 @@ def test_a_file_that_torch_did_not_write_is_refused(tmp_path: Path, content: byt
 
 def test_a_file_that_would_execute_code_is_refused(tmp_path: Path) -> None:
     path = _save(tmp_path / "network.pth", LeNet5())  # a whole network, pickled
-    with pytest.raises(WeightsError, match="is not a file of weights"):
+    with pytest.raises(WeightsError, match=r"holds more than tensors.*state_dict\(\)"):
         _load(path)
 
 
 def test_a_checkpoint_that_is_no_plain_state_dict_is_refused(tmp_path: Path) -> None:
     path = _save(tmp_path / "checkpoint.pth", {"epoch": 3, "state_dict": {}})
-    with pytest.raises(WeightsError, match="holds no state dict"):
+    with pytest.raises(WeightsError, match=r"holds no state dict.*it has epoch, state_dict"):
         _load(path)
