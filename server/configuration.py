@@ -76,16 +76,13 @@ def configure(flags: Mapping[str, Any], file: Path | None) -> Configuration:
     """
     values: dict[str, Any] = {"cache_dir": _cache_dir()}
     origins: dict[str, str] = {}
-    for source, origin in (
-        (_read_file(file), f"{file}: {{name}}"),
-        (_read_environment(), f"{PREFIX}{{NAME}}"),
-        (flags, "--{flag}"),
+    for source, origin_of in (
+        (_read_file(file), lambda name: f"{file}: {name}"),
+        (_read_environment(), lambda name: f"{PREFIX}{name.upper()}"),
+        (flags, flag_of),
     ):
-        for name, value in source.items():
-            values[name] = value
-            origins[name] = origin.format(
-                name=name, NAME=name.upper(), flag=flag_of(name).removeprefix("--")
-            )
+        values.update(source)
+        origins.update({name: origin_of(name) for name in source})
     for name, field in Settings.model_fields.items():
         if values.get(name) == "" and field.annotation is not str:
             raise ConfigurationError(f"{origins[name]}: is empty: give a value, or leave it out")

@@ -29,6 +29,9 @@ CONTENTS_FIELDS = {
 # The fields that are wider than some of their datatypes.
 WIDE_DTYPES = {"int_contents": np.dtype("<i4"), "uint_contents": np.dtype("<u4")}
 
+# As numpy has it. The product of many more lengths is a number that takes hours to compute.
+MAX_AXES = 64
+
 LENGTH_BYTES = 4  # before each element of a raw BYTES tensor
 
 InputTensor = pb.ModelInferRequest.InferInputTensor
@@ -81,6 +84,10 @@ def _element_count(entry: InputTensor, shape: tuple[int, ...]) -> int:
     if "shared_memory_region" in entry.parameters:
         raise InvalidTensorError(
             f"input {entry.name!r} is in shared memory; this server takes contents in the message"
+        )
+    if len(shape) > MAX_AXES:
+        raise InvalidTensorError(
+            f"input {entry.name!r} has {len(shape)} axes; no array has more than {MAX_AXES}"
         )
     if min(shape, default=0) < 0:
         raise InvalidTensorError(

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from convlens.server.errors import ModelLoadError
 from convlens.server.plan import Machine, Plan
 from convlens.server.precision import answering_precision
 from convlens.server.providers import RUNTIME_ERRORS, ModelSource, Session, open_session
+from convlens.server.providers.cache import has_weights_elsewhere
 from convlens.server.signature import Signature, read_signature
 from convlens.server.tensor import DTYPES, Array
 
@@ -98,7 +99,8 @@ def load_model(name: str, version: str, source: ModelSource, plan: Plan, machine
         card = ModelCard.from_metadata(metadata)
     except AnalysisError as error:
         raise ModelLoadError(str(error)) from error
-    _check_survivable(source.path)
+    if _check_survivable(source.path):
+        machine = replace(machine, cache=None)  # it goes by the file, which they may outdate
     session = open_session(source, plan, machine)
     if card.preprocessing is not None:
         _check_input(session, card.preprocessing)
@@ -147,14 +149,20 @@ def _pad(chunk: Array, rows: int) -> Array:
     return np.pad(chunk, [(0, rows - len(chunk))] + [(0, 0)] * (chunk.ndim - 1))
 
 
-def _check_survivable(path: Path) -> None:
-    """Keep a file from the runtime that would take the whole process down with it."""
+def _check_survivable(path: Path) -> bool:
+    """Keep a file from the runtime that would take the whole process down with it.
+
+    Returns:
+        Whether weights of it lie in other files.
+    """
     try:
-        hazard = find_runtime_hazard(read_model(path).proto)
+        proto = read_model(path).proto
+        hazard = find_runtime_hazard(proto)
     except AnalysisError:  # what is wrong with it, the runtime will say
-        return
+        return True  # perhaps
     if hazard is not None:
         raise ModelLoadError(f"the runtime would not survive {hazard}")
+    return has_weights_elsewhere(proto.graph)
 
 
 def _check_input(session: Session, preprocessing: Preprocessing) -> None:

@@ -1,6 +1,7 @@
 """The model files in a folder: which models and versions there are."""
 
 import logging
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def find_model_files(folder: Path) -> list[ModelFile]:
     for path in folder.glob("*/*/model.onnx"):
         if path.parent.parent.name.startswith("."):
             continue
-        if path.parent.name.isdecimal():
+        if path.parent.name.isascii() and path.parent.name.isdecimal():
             _add(found, path.parent.parent.name, path.parent.name, path)
         else:
             logger.warning("%s: ignored, its folder's name is not a number", path)
@@ -93,6 +94,12 @@ def _add(found: dict[tuple[str, str], ModelFile], name: str, version: str, path:
     try:
         status = path.stat()
     except OSError:  # it was removed since it was listed
+        return
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
+        logger.warning("%s: ignored, it is not a regular file", path)
+        return
+    if not name.isprintable():  # what is not UTF-8 included, which no message could carry
+        logger.warning("%a: ignored, its name cannot be printed", str(path))
         return
     if (name, version) in found:
         logger.warning("%s: ignored, %s is served", found[name, version].path, path)

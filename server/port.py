@@ -1,6 +1,5 @@
 """The gRPC port: opened by one process, or by the workers of one server and nobody else."""
 
-import errno
 import logging
 import socket
 from collections.abc import Iterable, Sequence
@@ -8,14 +7,11 @@ from contextlib import suppress
 
 from convlens.server.errors import StartError
 from convlens.server.http2 import GrpcServer
-from convlens.server.probe_port import bracketed
+from convlens.server.probe_port import NOT_HERE, bracketed
 from convlens.server.settings import Settings
 from convlens.server.tls import Certificates
 
 logger = logging.getLogger(__name__)
-
-# Errors of an address, or of a kind of address, that this machine does not have.
-_NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 FREE_PORT_TRIES = 10
 
@@ -74,7 +70,7 @@ def _bound_to_all(
             sockets.append(_bound(family, (host, port)))
         except OSError as error:
             reason = error
-            if error.errno not in _NOT_HERE:
+            if error.errno not in NOT_HERE:
                 _close(sockets)
                 raise _in_use(settings) from error
         else:

@@ -1,18 +1,25 @@
 """The HTTP port for those who watch: /metrics, /livez and /readyz."""
 
+import errno
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from convlens.server.errors import StartError
 
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
 HEARTBEAT_LIMIT_SECONDS = 10.0
+
+# Errors of an address, or of a kind of address, that this machine does not have.
+NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
 class Probes:
@@ -61,13 +68,13 @@ class HttpPort:
     """Serves the three pages in a thread of its own.
 
     Args:
-        host: to listen on; IPv4 where it has addresses of both kinds.
+        host: to listen on, at each of its addresses that this machine has.
         port: 0 takes a free one.
         registry: what /metrics shows.
         probes: what /livez and /readyz ask.
 
     Raises:
-        StartError: the port is in use, or may not be used.
+        StartError: the host is unknown; or the port is in use, or may not be used.
     """
 
     def __init__(self, host: str, port: int, registry: CollectorRegistry, probes: Probes) -> None:
@@ -88,25 +95,19 @@ class HttpPort:
                 return _text(start_response, "200 OK", "ok")
             return _text(start_response, "503 Service Unavailable", "no")
 
-        try:
-            family, address = _first_address(host)
-            kind = _Server6 if family == socket.AF_INET6 else _Server
-            self._server = make_server(address, port, app, kind, _Handler)
-        except OSError as error:
-            raise StartError(
-                f"--metrics-port {port}: cannot listen on {bracketed(host)}:{port}: "
-                f"{error.strerror}"
-            ) from error
-        self.metrics_url = f"http://{bracketed(host)}:{self._server.server_port}/metrics"
-        self._thread = threading.Thread(target=self._server.serve_forever, name="http", daemon=True)
-        self._thread.start()
+        self._servers = _open_all(host, port, app)
+        port = self._servers[0].server_port
+        self.metrics_url = f"http://{bracketed(host)}:{port}/metrics"
+        for server in self._servers:
+            threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
 
     def __enter__(self) -> "HttpPort":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
 
 
 def bracketed(host: str) -> str:
@@ -114,9 +115,33 @@ def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
-def _first_address(host: str) -> tuple[int, str]:
-    found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
-    return min((int(family), str(address[0])) for family, _, _, _, address in found)
+def _open_all(host: str, port: int, app: "WSGIApplication") -> list[WSGIServer]:
+    """One server for each address of the host; a free port is the same at all of them."""
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise StartError(f"--metrics-host {host}: {error.strerror}") from error
+    servers: list[WSGIServer] = []
+    reason: OSError | None = None
+    for family, address in sorted({(int(it[0]), str(it[4][0])) for it in found}):  # IPv4 first
+        kind = _Server6 if family == socket.AF_INET6 else _Server
+        try:
+            servers.append(make_server(address, port, app, kind, _Handler))
+        except OSError as error:
+            reason = error
+            if error.errno not in NOT_HERE:
+                break
+        else:
+            port = servers[0].server_port
+    else:
+        if servers:
+            return servers
+    for server in servers:
+        server.server_close()
+    assert reason is not None
+    raise StartError(
+        f"--metrics-port {port}: cannot listen on {bracketed(host)}:{port}: {reason.strerror}"
+    ) from reason
 
 
 def _text(start_response: Callable[..., Any], status: str, text: str) -> list[bytes]:

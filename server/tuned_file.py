@@ -77,13 +77,16 @@ class Tuned:
             OSError: it cannot be read.
             ValueError: it is not what `write` writes; the text says what is wrong.
         """
-        value = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except RecursionError as error:
+            raise ValueError("it is nested too deeply") from error
         if not isinstance(value, dict) or value.get("schema") != SCHEMA:
             raise ValueError(f"its schema is not {SCHEMA}")
         try:
             plans = {goal: _plan(value["plans"][goal]) for goal in get_args(Goal)}
             named = value.get("twins", {})  # earlier versions wrote none
-            twins = {goal: Twin(**named[goal]) for goal in plans if goal in named}
+            twins = {goal: _twin(named[goal]) for goal in plans if goal in named}
             return cls(dict(value["key"]), plans, twins)
         except (KeyError, TypeError) as error:
             raise ValueError(f"{error!r} in it") from error
@@ -215,6 +218,13 @@ def _plan(value: Mapping[str, Any]) -> Plan:
     ):
         raise ValueError("threads, instances and max_batch_size are positive whole numbers")
     return plan
+
+
+def _twin(value: Mapping[str, Any]) -> Twin:
+    twin = Twin(**value)
+    if not isinstance(twin.path, str) or not isinstance(twin.sha256, str):
+        raise ValueError("path and sha256 of a twin are texts")
+    return twin
 
 
 def make_planner(

@@ -79,6 +79,8 @@ def _optimise(source: ModelSource, folder: Path) -> None:
     }.items():
         options.add_session_config_entry(key, value)
     ort.InferenceSession(source.path, options, providers=["CPUExecutionProvider"])
+    if ModelSource.read(source.path) != source:
+        raise RuntimeError(f"{source.path} changed while it was read")  # not to be kept as it was
     give_back_memory()  # what it took is several times what the kept model will take
 
 

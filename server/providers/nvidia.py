@@ -6,7 +6,7 @@ https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -72,7 +72,7 @@ class GraphedSession:
 
     def run(self, output_names: None, input_feed: Mapping[str, Array]) -> Sequence[Array]:  # noqa: ARG002
         """All outputs, in the graph's order, for inputs by name."""
-        feed = {name: np.ascontiguousarray(array) for name, array in input_feed.items()}
+        feed = {name: np.asarray(array, order="C") for name, array in input_feed.items()}
         shapes = tuple(array.shape for array in feed.values())
         with self._turn:
             bound = self._recorded.get(shapes)
@@ -141,7 +141,9 @@ def open_tensorrt(source: ModelSource, plan: Plan, machine: Machine) -> Session:
             for kind in ("engine", "timing"):
                 options[f"trt_{kind}_cache_enable"] = "1"
                 options[f"trt_{kind}_cache_path"] = str(folder)
-    return _open(source, [(TENSORRT_NAME, options), (CUDA_NAME, cuda_options(machine.gpu))])
+    # onnxruntime records a graph only where one provider has all of it.
+    fall_back = cuda_options(replace(machine.gpu, graphs=False))
+    return _open(source, [(TENSORRT_NAME, options), (CUDA_NAME, fall_back)])
 
 
 def cuda_options(gpu: Gpu) -> dict[str, str]:

@@ -65,7 +65,7 @@ class OpenVinoSession:
         """All outputs, in the graph's order, for inputs by name."""
         request = self._requests.get()
         try:
-            feed = {name: np.ascontiguousarray(array) for name, array in input_feed.items()}
+            feed = {name: np.asarray(array, order="C") for name, array in input_feed.items()}
             request.infer(feed, share_inputs=True)
             # The request's next run writes where this one did.
             return [request.get_output_tensor(i).data.copy() for i in range(len(self._outputs))]

@@ -51,9 +51,9 @@ def test_the_effective_settings_are_shown_with_their_origin() -> None:
     ],
 )
 def test_a_wrong_setting_in_the_file_is_named(tmp_path: Path, content: str, said: str) -> None:
-    path = tmp_path / "wrong.toml"
+    path = tmp_path / "wrong {one}.toml"
     path.write_text(content)
-    with pytest.raises(ConfigurationError, match=r"wrong\.toml") as caught:
+    with pytest.raises(ConfigurationError, match=r"wrong {one}\.toml") as caught:
         configure({}, path)
     assert said in str(caught.value)
 

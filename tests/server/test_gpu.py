@@ -19,6 +19,7 @@ from tests.support import BUNDLED, DIGITS, running_server
         ("--provider", "cuda", "--cuda-graphs"),
         ("--provider", "cuda", "--tf32", "--gpu-memory-bytes", "1000000000"),
         ("--provider", "tensorrt"),
+        ("--provider", "tensorrt", "--cuda-graphs"),
     ],
 )
 def test_a_gpu_computes_the_golden_outputs_and_names_the_digits(flags: tuple[str, ...]) -> None:

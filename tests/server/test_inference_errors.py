@@ -111,7 +111,11 @@ WRONG = {
     ),
     "too many axes": (
         _edited("shape", [1] * 99 + [2]),
-        "input 'ids' has 100 axes, the longest of 2: no array can have that shape",
+        "input 'ids' has 100 axes; no array has more than 64",
+    ),
+    "a shape whose product would keep the server busy": (
+        _edited("shape", [2**62] * 100_000),
+        "input 'ids' has 100000 axes; no array has more than 64",
     ),
     "no contents": (_edited("raw", []), "input 'ids' has 0 elements; INT64 [1, 2] needs 2"),
     "contents of another type": (

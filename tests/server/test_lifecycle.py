@@ -101,6 +101,23 @@ def test_a_model_that_is_being_loaded_does_not_keep_the_server_from_stopping(
         assert "Traceback" not in log
 
 
+def test_a_second_signal_stops_a_server_that_is_still_loading(tmp_path: Path) -> None:
+    save_slow_to_load(tmp_path / "heavy.onnx")
+    command = serve_command("--models", str(tmp_path), "--grace", "60")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        log = ""
+        while "model heavy version 1 is being loaded" not in log:
+            line = process.stderr.readline()
+            assert line, f"the server ended: {log}"
+            log += line
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        log += process.stderr.read()
+        assert process.wait(30) == 0, log
+    assert "Traceback" not in log
+
+
 def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     with _busy_server(tmp_path, 16) as (server, calls):
         server.process.send_signal(signal.SIGTERM)

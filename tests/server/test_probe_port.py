@@ -25,12 +25,29 @@ def test_any_host_is_listened_on(host: str) -> None:
             socket.create_connection(("127.0.0.1", port), 10).close()
 
 
+def test_each_address_of_a_host_is_listened_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of "localhost" where that is IPv4 and IPv6; one that is not here is left out."""
+
+    def find(*_: Any, **__: Any) -> list[Any]:
+        addresses = ("127.0.0.1", "127.0.0.2", "192.0.2.1")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (it, 0)) for it in addresses]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", find)
+        http = HttpPort("many", 0, CollectorRegistry(), Probes())
+    with http:
+        port = http.metrics_url.split(":")[-1]
+        for address in ("127.0.0.1", "127.0.0.2"):
+            with urllib.request.urlopen(f"http://{address}:{port}", timeout=10) as page:
+                assert page.status == 200
+
+
 def test_an_unknown_host_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> list[Any]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    with pytest.raises(StartError, match="cannot listen on nobody:0"):
+    with pytest.raises(StartError, match=r"^--metrics-host nobody: Name or service not known"):
         HttpPort("nobody", 0, CollectorRegistry(), Probes())
 
 

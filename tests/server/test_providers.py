@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from convlens.client import Client
 from convlens.server.errors import ModelLoadError, StartError
@@ -19,7 +19,7 @@ from convlens.server.providers import (
 )
 from convlens.server.providers.cache import cache_folder, cached_folder
 from convlens.server.providers.nvidia import cuda_options
-from tests.server.graphs import save_two_inputs
+from tests.server.graphs import save_graph, save_two_inputs
 from tests.support import BUNDLED, DIGITS, running_server, save_slow_model
 
 openvino = pytest.mark.skipif(
@@ -127,6 +127,52 @@ def test_what_is_kept_of_a_large_model_computes_the_same(tmp_path: Path) -> None
     assert not file.parent.exists()
     open_session(source, Plan(), machine)  # makes it anew
     assert weights.stat().st_size > file.stat().st_size
+
+
+@pytest.mark.parametrize("provider", ["cpu", pytest.param("openvino", marks=openvino)])
+def test_weights_in_a_file_of_their_own_may_change(provider: str, tmp_path: Path) -> None:
+    """The cache goes by the bytes of the model's own file, which stay the same."""
+    path = tmp_path / "apart.onnx"
+    for value in (1.0, 2.0):
+        save_graph(
+            path,
+            [helper.make_node("MatMul", ["x", "weights"], ["y"])],
+            {"x": (TensorProto.FLOAT, ("batch", 512))},
+            {"y": (TensorProto.FLOAT, ("batch", 512))},
+            {"weights": np.full((512, 512), value, np.float32)},
+        )
+        model = onnx.load(path)
+        # Large enough by itself to be kept.
+        model.doc_string = " " * 1_000_000
+        path.with_name("weights").unlink(missing_ok=True)
+        onnx.save(model, path, save_as_external_data=True, location="weights")
+        source = ModelSource.read(path)
+        served = load_model("apart", "1", source, Plan(provider), Machine(tmp_path / "cache"))
+        outputs = served.run((np.ones((1, 512), np.float32),))
+        np.testing.assert_array_equal(outputs[0], np.full((1, 512), 512 * value))
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_kept_under_its_former_name(
+    tmp_path: Path,
+) -> None:
+    path = save_slow_model(tmp_path / "slow.onnx", layers=2)
+    source = ModelSource.read(path)
+    save_slow_model(path, layers=3)
+    open_session(source, Plan(), Machine(cache=tmp_path / "cache"))
+    assert not list((tmp_path / "cache").rglob("*.onnx"))
+
+
+@openvino
+def test_openvino_takes_a_single_number(tmp_path: Path) -> None:
+    path = save_graph(
+        tmp_path / "scale.onnx",
+        [helper.make_node("Mul", ["x", "factor"], ["y"])],
+        {"x": (TensorProto.FLOAT, ("batch", 2)), "factor": (TensorProto.FLOAT, ())},
+        {"y": (TensorProto.FLOAT, ("batch", 2))},
+    )
+    session = open_session(ModelSource.read(path), Plan("openvino"), Machine())
+    feed = {"x": np.ones((1, 2), np.float32), "factor": np.array(3, np.float32)}
+    np.testing.assert_array_equal(session.run(None, feed)[0], [[3, 3]])
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(

@@ -199,7 +199,14 @@ def test_each_of_several_workers_takes_its_share_of_a_plan_for_the_whole_machine
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", '{"schema": "convlens.tuned/1"}', '{"schema": "convlens.tuned/2"}']
+    "text",
+    [
+        "",
+        "[]",
+        "[" * 100_000,
+        '{"schema": "convlens.tuned/1"}',
+        '{"schema": "convlens.tuned/2"}',
+    ],
 )
 def test_a_broken_file_of_findings_is_ignored(
     text: str, tmp_path: Path, planner: Planner, caplog: pytest.LogCaptureFixture
@@ -209,6 +216,21 @@ def test_a_broken_file_of_findings_is_ignored(
     tuned_path(model).write_text(text)
     assert planner.choose(ModelSource.read(model)).plan == planner.base
     assert "is ignored" in caplog.text
+
+
+def test_a_twin_that_is_none_is_ignored(
+    tmp_path: Path, planner: Planner, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = tmp_path / "model.onnx"
+    shutil.copy(BUNDLED, model)
+    source = ModelSource.read(model)
+    path = tuned_path(model)
+    Tuned(tuned_key(source.sha256, 2), {"throughput": Plan(), "latency": Plan()}).write(path)
+    value = json.loads(path.read_text())
+    value["twins"] = {"throughput": {"path": 1, "sha256": "0"}}
+    path.write_text(json.dumps(value))
+    assert planner.choose(source).plan == planner.base
+    assert "path and sha256 of a twin are texts" in caplog.text
 
 
 @pytest.mark.parametrize("field", [{"provider": "abacus"}, {"threads": 0}, {"speed": 1}])
