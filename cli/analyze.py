@@ -81,17 +81,10 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             write(_data(report, arguments), arguments.output)
     except AnalysisError as error:
-        raise _failure(error) from error
+        raise CommandError(str(error)) from error
     # The process ends here: looking for garbage once more takes a seventh of its time.
     gc.freeze()
     return 0
-
-
-def _failure(error: AnalysisError) -> CommandError:
-    """The error for a terminal, to which names of the file must not give orders."""
-    from convlens.analysis.text_layout import printable
-
-    return CommandError(printable(str(error)))
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -107,7 +100,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     try:
         verification = verify(arguments.file, open_session, arguments.batch, arguments.input_size)
     except AnalysisError as error:
-        raise _failure(error) from error
+        raise CommandError(str(error)) from error
     except RUNTIME_ERRORS as error:
         raise CommandError(f"{arguments.file}: onnxruntime cannot run it: {error}") from error
     write("".join(f"{printable(line)}\n" for line in verification.lines), arguments.output)

@@ -110,6 +110,9 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _fail(prog: str, line: str, exit_code: int) -> int:
-    print(f"{prog}: {line}", file=sys.stderr)
+def _fail(prog: str, text: str, exit_code: int) -> int:
+    """Say why, and let no name of a file, a layer or a server give orders to the terminal."""
+    from convlens.analysis.text_layout import printable  # it takes a while, and is rarely needed
+
+    print(f"{prog}: {printable(text)}", file=sys.stderr)
     return exit_code

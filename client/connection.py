@@ -1,5 +1,6 @@
 """How a server is reached: its address, TLS, the token."""
 
+import ipaddress
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,8 +119,10 @@ def channel(connection: Connection) -> grpc.Channel:
         ClientError: a certificate's file cannot be read.
     """
     if connection.tls is None:
-        return grpc.insecure_channel(connection.address, CHANNEL_OPTIONS)
-    return grpc.secure_channel(connection.address, connection.tls.credentials(), CHANNEL_OPTIONS)
+        return grpc.insecure_channel(connection.address, _options(connection))
+    return grpc.secure_channel(
+        connection.address, connection.tls.credentials(), _options(connection)
+    )
 
 
 def aio_channel(connection: Connection, *, own: bool = False) -> grpc.aio.Channel:
@@ -132,7 +135,20 @@ def aio_channel(connection: Connection, *, own: bool = False) -> grpc.aio.Channe
     Raises:
         ClientError: a certificate's file cannot be read.
     """
-    options = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", int(own)))
+    options = (*_options(connection), ("grpc.use_local_subchannel_pool", int(own)))
     if connection.tls is None:
         return grpc.aio.insecure_channel(connection.address, options)
     return grpc.aio.secure_channel(connection.address, connection.tls.credentials(), options)
+
+
+def _options(connection: Connection) -> tuple[tuple[str, int], ...]:
+    """Those of a channel; a proxy that the environment names has a loopback of its own."""
+    host = connection.address.rpartition(":")[0].strip("[]")
+    return (*CHANNEL_OPTIONS, ("grpc.enable_http_proxy", int(not _is_loopback(host))))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -111,7 +111,11 @@ def _cache_dir() -> Path | None:
 
 
 def _read_environment() -> dict[str, Any]:
-    return _Variables(_Environment)()
+    values = _Variables(_Environment)()
+    # Kubernetes tells the pods beside a service named convlens of its address, in CONVLENS_PORT.
+    if re.match("(tcp|udp|sctp)://", str(values.get("port"))):
+        del values["port"]
+    return values
 
 
 def _read_file(file: Path | None) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def _of_each_worker(settings: Settings, port: Sequence[socket.socket]) -> Settin
     share = {
         "port": port[0].getsockname()[1],
         "threads": settings.threads or max(1, processor_count() // settings.workers),
-        "memory_budget": ByteSize(settings.memory_budget // settings.workers),
+        "memory_budget": ByteSize(-(-settings.memory_budget // settings.workers)),  # 0 is none
     }
     return settings.model_copy(update=share)
 

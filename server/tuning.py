@@ -1,5 +1,6 @@
 """Which way to run a model is the fastest on this machine, of those that give its answers."""
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -73,6 +74,7 @@ class Tuner:
             InvalidPictureError: the folder has none, or one that is broken.
             TuningError: the model cannot be tuned, or the findings cannot be written.
         """
+        self._check_folders()
         self._say("loading in fp32 on the CPU")
         reference = self._load(self._sources[0], Plan(threads=self._processors))
         if len(reference.signature.inputs) != 1 or not reference.signature.batched:
@@ -94,6 +96,12 @@ class Tuner:
             peaks=peaks,
             tuned=dict(self._write(finalists)),
         )
+
+    def _check_folders(self) -> None:
+        """What is found goes beside the files: better to know at once that it cannot."""
+        for folder in {source.path.absolute().parent for source in self._sources}:
+            if not os.access(folder, os.W_OK):
+                raise TuningError(f"{folder} cannot be written, where the findings belong")
 
     def _peaks(self) -> dict[str, float]:
         peaks: dict[str, float] = {}

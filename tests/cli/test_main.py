@@ -6,6 +6,8 @@ from importlib.metadata import version
 
 import pytest
 
+from convlens.cli.main import main
+
 
 def _convlens(
     *words: str, python_flags: tuple[str, ...] = ()
@@ -61,3 +63,14 @@ def test_help_of_a_command_imports_no_torch_and_no_onnxruntime() -> None:
         assert done.returncode == 0
         imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
         assert not imported & {"torch", "onnxruntime", "sklearn"}
+
+
+@pytest.mark.parametrize("command", ["analyze", "compare"])
+def test_a_name_in_an_error_gives_no_orders_to_the_terminal(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["\x1b[31mred.onnx", "other.onnx"]
+    assert main([command, *names[: 2 if command == "compare" else 1]]) != 0
+    said = capsys.readouterr().err
+    assert "\\x1b[31mred.onnx" in said
+    assert "\x1b" not in said

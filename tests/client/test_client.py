@@ -73,6 +73,17 @@ async def test_errors_of_the_asyncio_client_are_the_same(lenet5_server: RunningS
             await client.describe_model()
 
 
+async def test_a_server_on_this_machine_is_not_asked_by_way_of_a_proxy(
+    lenet5_server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # where nobody listens
+    address = lenet5_server.address.replace("127.0.0.1", "localhost")
+    with Client(lenet5_server.address) as client:
+        assert client.classify(DIGITS[0]).predictions
+    async with AsyncClient(address) as asynchronous:
+        assert (await asynchronous.classify(DIGITS[0])).predictions
+
+
 def test_a_timeout_is_a_deadline_that_the_server_knows_of(slow_server: RunningServer) -> None:
     with (
         Client(slow_server.address, timeout_seconds=0.02) as client,

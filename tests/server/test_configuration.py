@@ -6,6 +6,7 @@ import pytest
 
 from convlens.server.configuration import configure
 from convlens.server.errors import ConfigurationError
+from convlens.server.settings import Settings
 
 
 @pytest.fixture
@@ -62,6 +63,14 @@ def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONVLENS_MAX_PIXELS", "many")
     with pytest.raises(ConfigurationError, match=r"^CONVLENS_MAX_PIXELS: .* is 'many'$"):
         configure({}, None)
+
+
+def test_what_kubernetes_says_of_a_service_of_this_name_is_no_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CONVLENS_PORT", "tcp://10.0.171.239:50051")
+    assert configure({}, None).settings.port == Settings().port
+    assert configure({"port": 1234}, None).settings.port == 1234
 
 
 @pytest.mark.parametrize(
