@@ -1,6 +1,7 @@
 """Requests that wait for the same model share one inference.
 
 An idle model runs the first request at once, and what arrives during a run forms the next batch.
+What comes alone may be a picture still, which the thread that runs it decodes.
 Short runs go on the event loop, a batch being what arrives in the same turn of it; where requests
 come one by one each is run as it comes.
 Between runs a batch may wait for company, where a delay is allowed. A model may have several runs
@@ -121,8 +122,9 @@ class Batcher:
 
     @property
     def is_free(self) -> bool:
-        """Whether a request would be run at once."""
-        return not (self._waiting or self._in_threads == len(self._workers))
+        """Whether a request need not wait for any other, nor for company."""
+        is_busy = self._waiting or self._in_threads == len(self._workers)
+        return not (is_busy or self._max_delay_seconds)
 
     async def _wait(
         self, inputs: Inputs | MakeInputs, rows: int, row_shapes: Shapes | None, deadline: float
@@ -138,9 +140,8 @@ class Batcher:
 
     @property
     def _is_idle(self) -> bool:
-        """Whether a request need not wait for any other, nor had better wait for company."""
-        may_run = self.is_free and not (self._turn_is_taken or self._max_delay_seconds)
-        return self._last_was_alone and may_run
+        """Whether a short request may run now: where others come in this turn, they share."""
+        return self.is_free and self._last_was_alone and not self._turn_is_taken
 
     def _run_at_once(self, inputs: Inputs, rows: int, row_shapes: Shapes) -> Inferred:
         """Run a request alone on the event loop, one in each turn of it: the next ones share."""
