@@ -35,6 +35,7 @@ from serve_pictures import draw_pictures, sweep_loads
 from server_process import serve
 from skimage import data
 
+from convlens.cli.huge_pages import start_again_with_huge_pages
 from convlens.client import Client
 from convlens.proto import classifier_pb2 as pb
 from convlens.server.model import Model, load_model
@@ -75,6 +76,7 @@ class Arrangement:
 
 def main() -> None:
     """Measure, print and write the ratios."""
+    start_again_with_huge_pages()  # as the server does
     words = sys.argv[1:]
     split = words.index("--") if "--" in words else len(words)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
