@@ -134,8 +134,9 @@ def measure(name: str, flags: list[str], options: argparse.Namespace) -> dict[st
             print(f"{name}: round {number + 1} of {options.rounds}", file=sys.stderr)
             rounds.append((alone(best, seconds), load(address, body, IN_FLIGHT, seconds)))
             model = models[served.plan, served.source.path]
-            for _ in range(seconds):  # as they differ by little, they take turns more often
-                lone.append((one_by_one(model, picture, 1), load(address, body, 1, 1)))
+            lone += [  # they differ by little, and so take turns more often
+                (one_by_one(model, picture, 1), load(address, body, 1, 1)) for _ in range(seconds)
+            ]
         picture_file = Path(folder) / "picture"
         picture_file.write_bytes(picture)
         sweep = sweep_loads(address, name, picture_file, min(seconds, 3))
