@@ -48,7 +48,7 @@ async def test_good_and_bad_requests_end_as_grpcio_says(lenet5_server: RunningSe
     assert codes == await _codes_of_grpcio(lenet5_server.address, messages, 30)
     assert codes[:3] == ["OK", "INVALID_ARGUMENT", "NOT_FOUND"]
     assert not any(call.is_late for call in calls)
-    assert 0 < (calls[1].left_us or 0) < 30e6
+    assert 0 < (calls[1].left_us or 0) <= 30e6  # the same when refused in the turn that it came in
 
 
 async def test_a_call_is_given_up_at_its_deadline(slow_server: RunningServer) -> None:
