@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -218,15 +219,18 @@ def test_a_broken_file_of_findings_is_ignored(
     assert "is ignored" in caplog.text
 
 
+def _tuned(folder: Path) -> tuple[ModelSource, Path, dict[str, Any]]:
+    """A model, the file of what was found for it, and that file's content."""
+    source = ModelSource.read(Path(shutil.copy(BUNDLED, folder / "model.onnx")))
+    path = tuned_path(source.path)
+    Tuned(tuned_key(source.sha256, 2), {"throughput": Plan(), "latency": Plan()}).write(path)
+    return source, path, json.loads(path.read_text())
+
+
 def test_a_twin_that_is_none_is_ignored(
     tmp_path: Path, planner: Planner, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = tmp_path / "model.onnx"
-    shutil.copy(BUNDLED, model)
-    source = ModelSource.read(model)
-    path = tuned_path(model)
-    Tuned(tuned_key(source.sha256, 2), {"throughput": Plan(), "latency": Plan()}).write(path)
-    value = json.loads(path.read_text())
+    source, path, value = _tuned(tmp_path)
     value["twins"] = {"throughput": {"path": 1, "sha256": "0"}}
     path.write_text(json.dumps(value))
     assert planner.choose(source).plan == planner.base
@@ -237,12 +241,7 @@ def test_a_twin_that_is_none_is_ignored(
 def test_a_plan_that_cannot_be_is_ignored(
     field: dict[str, object], tmp_path: Path, planner: Planner
 ) -> None:
-    model = tmp_path / "model.onnx"
-    shutil.copy(BUNDLED, model)
-    source = ModelSource.read(model)
-    path = tuned_path(model)
-    Tuned(tuned_key(source.sha256, 2), {"throughput": Plan(), "latency": Plan()}).write(path)
-    value = json.loads(path.read_text())
+    source, path, value = _tuned(tmp_path)
     value["plans"]["throughput"].update(field)
     path.write_text(json.dumps(value))
     assert planner.choose(source).plan == planner.base
