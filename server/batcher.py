@@ -1,7 +1,8 @@
 """Requests that wait for the same model share one inference.
 
 An idle model runs the first request at once, and what arrives during a run forms the next batch.
-What comes alone may be a picture still, which the thread that runs it decodes.
+What waits may be pictures still, which the thread that runs them decodes one after the other; what
+arrives meanwhile joins them.
 Short runs go on the event loop, a batch being what arrives in the same turn of it; where requests
 come one by one each is run as it comes.
 Between runs a batch may wait for company, where a delay is allowed. A model may have several runs
@@ -10,15 +11,13 @@ going on at the same time; all of them take their batches from the one queue.
 
 import asyncio
 import contextlib
-import itertools
+import functools
 import logging
 import math
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
-import numpy as np
-
+from convlens.server.batch_run import Ran, run_batch
 from convlens.server.batch_time import BatchTime
 from convlens.server.caller import CALLER
 from convlens.server.errors import ModelNotReadyError
@@ -28,14 +27,6 @@ from convlens.server.threads import Threads
 from convlens.server.waiting_line import Inferred, Inputs, MakeInputs, Waiting, WaitingLine
 
 logger = logging.getLogger(__name__)
-
-
-class _Ran(NamedTuple):
-    outputs: list[tuple[Array, ...]]  # of each request
-    row_shapes: Shapes
-    start: float
-    seconds: float
-    making_seconds: float = 0.0  # before the start
 
 
 class Batcher:
@@ -103,13 +94,16 @@ class Batcher:
             return self._run_at_once(inputs, rows, row_shapes)
         return await self._wait(inputs, rows, row_shapes, deadline)
 
-    async def submit_unmade(self, make: MakeInputs, deadline: float) -> Inferred:
-        """Have one row's inputs made in the thread that runs it, alone: for a model that is free.
+    async def submit_unmade(
+        self, make: MakeInputs, row_shapes: Shapes, deadline: float
+    ) -> Inferred:
+        """Have one row's inputs made in the thread that runs it.
 
         That saves the ways from a thread that makes them to the event loop, and to another thread.
 
         Args:
             make: makes them; what it raises is raised here.
+            row_shapes: that each of them will have, without the axis of the rows.
             deadline: as of `time.monotonic`; infinite for none.
 
         Raises:
@@ -118,7 +112,7 @@ class Batcher:
         """
         if self._closing:
             raise ModelNotReadyError("the model is being unloaded")
-        return await self._wait(make, 1, None, deadline)
+        return await self._wait(make, 1, row_shapes, deadline)
 
     @property
     def is_free(self) -> bool:
@@ -127,7 +121,7 @@ class Batcher:
         return not (is_busy or self._max_delay_seconds)
 
     async def _wait(
-        self, inputs: Inputs | MakeInputs, rows: int, row_shapes: Shapes | None, deadline: float
+        self, inputs: Inputs | MakeInputs, rows: int, row_shapes: Shapes, deadline: float
     ) -> Inferred:
         """Wait for a place in a batch, and for its run."""
         answer: asyncio.Future[Inferred] = asyncio.get_running_loop().create_future()
@@ -153,8 +147,8 @@ class Batcher:
         except Exception:
             self._short_runs.forget()
             raise
-        ran = _Ran([outputs], row_shapes, start, time.monotonic() - start)
-        self._learn(ran, rows, on_the_loop=True)
+        ran = Ran([outputs], rows, row_shapes, start, time.monotonic() - start, [0.0])
+        self._learn(ran, on_the_loop=True)
         return Inferred(outputs, 0.0, ran.seconds, rows)
 
     def _end_turn(self) -> None:
@@ -206,20 +200,20 @@ class Batcher:
         free = len(self._workers) - self._in_threads
         return min(self._max_batch_size, -(-self._waiting.rows // free))
 
-    async def _answer(self, batch: list[Waiting]) -> None:
+    async def _answer(self, batch: list[Waiting], *, may_grow: bool = True) -> None:
         """Run one batch and give each caller its rows.
 
         Where a shared run fails, each of its requests runs alone: one that the model cannot digest
         fails alone.
         """
-        batch_size = sum(waiting.rows for waiting in batch)
+        rows = sum(waiting.rows for waiting in batch)
+        is_made = not any(callable(waiting.inputs) for waiting in batch)
+        on_the_loop = is_made and self._short_runs.admits(batch[0].row_shapes, rows)
         try:
-            shapes = batch[0].row_shapes
-            on_the_loop = shapes is not None and self._short_runs.admits(shapes, batch_size)
             if on_the_loop:
-                ran = self._run_batch(batch)
+                ran = run_batch(self._run, batch)
             else:
-                ran = await self._run_in_thread(batch)
+                ran = await self._run_in_thread(batch, self._max_batch_size if may_grow else 0)
         except Exception as error:  # noqa: BLE001 - it is the callers', and logged at the edge
             self._short_runs.forget()
             if len(batch) == 1:
@@ -229,65 +223,41 @@ class Batcher:
             logger.warning("a batch of %d requests failed (%s): each runs alone", len(batch), error)
             for waiting in batch:
                 if not waiting.answer.done():
-                    await self._answer([waiting])
+                    await self._answer([waiting], may_grow=False)
             return
         self._share_out(batch, ran, on_the_loop=on_the_loop)
         if on_the_loop:
             await asyncio.sleep(0)  # other requests have their turn between runs
 
-    async def _run_in_thread(self, batch: list[Waiting]) -> _Ran:
+    async def _run_in_thread(self, batch: list[Waiting], most: int) -> Ran:
         self._in_threads += 1
         try:
-            return await self._threads.run(self._run_batch, batch)
+            more = functools.partial(self._waiting.take_more, batch, most)
+            return await self._threads.run(run_batch, self._run, batch, more)
         finally:
             self._in_threads -= 1
 
-    def _learn(self, ran: _Ran, rows: int, *, on_the_loop: bool) -> None:
+    def _learn(self, ran: Ran, *, on_the_loop: bool) -> None:
         """Take note of a run, for the next ones and for the metrics."""
         self._last_run = ran.start + ran.seconds
-        self._batch_time.learn(rows, ran.seconds)
-        self._short_runs.learn(ran.row_shapes, rows, ran.seconds, on_the_loop=on_the_loop)
-        self._on_batch(rows, ran.seconds)
+        self._batch_time.learn(ran.rows, ran.seconds + sum(ran.making_seconds))
+        self._short_runs.learn(ran.row_shapes, ran.rows, ran.seconds, on_the_loop=on_the_loop)
+        self._on_batch(ran.rows, ran.seconds)
 
-    def _share_out(self, batch: list[Waiting], ran: _Ran, *, on_the_loop: bool) -> None:
+    def _share_out(self, batch: list[Waiting], ran: Ran, *, on_the_loop: bool) -> None:
         """Learn from a run, and give each caller its rows."""
-        batch_size = sum(waiting.rows for waiting in batch)
-        self._learn(ran, batch_size, on_the_loop=on_the_loop)
+        if ran.rows:
+            self._learn(ran, on_the_loop=on_the_loop)
         self._last_was_alone = len(batch) == 1
-        for waiting, own in zip(batch, ran.outputs, strict=True):
-            if not waiting.answer.done():
-                queue_seconds = ran.start - waiting.submitted - ran.making_seconds
-                waiting.answer.set_result(Inferred(own, queue_seconds, ran.seconds, batch_size))
-
-    def _run_batch(self, batch: list[Waiting]) -> _Ran:
-        """Runs in one of the batcher's threads, or on the event loop where it is short."""
-        entered = time.monotonic()
-        requests = [
-            waiting.inputs() if callable(waiting.inputs) else waiting.inputs for waiting in batch
-        ]
-        start = time.monotonic()
-        if len(batch) == 1:
-            outputs = [self._run(requests[0])]
-        else:
-            joined = self._run(
-                tuple(np.concatenate(column) for column in zip(*requests, strict=True))
-            )
-            outputs = _split(joined, [waiting.rows for waiting in batch])
-        seconds = time.monotonic() - start
-        return _Ran(outputs, self._row_shapes(requests[0]), start, seconds, start - entered)
+        for waiting, outcome, making in zip(batch, ran.outcomes, ran.making_seconds, strict=True):
+            if waiting.answer.done():
+                continue
+            if isinstance(outcome, Exception):
+                waiting.answer.set_exception(outcome)
+            else:
+                queue_seconds = ran.start - waiting.submitted - making
+                waiting.answer.set_result(Inferred(outcome, queue_seconds, ran.seconds, ran.rows))
 
     def _row_shapes(self, inputs: Inputs) -> Shapes:
         row_axes = slice(1 if self._max_batch_size > 1 else 0, None)
         return tuple([array.shape[row_axes] for array in inputs])
-
-
-def _split(outputs: tuple[Array, ...], rows: list[int]) -> list[tuple[Array, ...]]:
-    """Give each request its own rows of every output."""
-    for output in outputs:
-        if output.shape[:1] != (sum(rows),):
-            raise ValueError(f"an output of a batch of {sum(rows)} has shape {output.shape}")
-    ends = itertools.accumulate(rows)
-    return [
-        tuple(output[end - count : end] for output in outputs)
-        for count, end in zip(rows, ends, strict=True)
-    ]

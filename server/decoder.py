@@ -45,6 +45,9 @@ class Decoder:
         max_pixels: the most that a picture's header may announce.
         turns: the threads that do it; small pictures need none.
         approximate: see `to_pixels`.
+
+    Attributes:
+        row_shape: of what a picture becomes.
     """
 
     def __init__(
@@ -62,10 +65,18 @@ class Decoder:
             max_pixels=max_pixels,
             approximate=approximate,
         )
+        channels, (height, width) = preprocessing.channels, preprocessing.size
+        nhwc = preprocessing.layout == "NHWC"
+        self.row_shape = (height, width, channels) if nhwc else (channels, height, width)
         self._max_pixels = max_pixels
         self._small_input = math.prod(preprocessing.size) <= SMALL_PIXELS
         self._turns = turns
         self._under_way = 0
+
+    @property
+    def threads(self) -> int:
+        """How many decode at the same time."""
+        return self._turns.threads
 
     @property
     def is_free(self) -> bool:

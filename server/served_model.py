@@ -229,9 +229,11 @@ class ServedModel:
     async def _decode_and_run(
         self, decoder: Decoder, image: bytes, deadline: float
     ) -> tuple[_Prepared, Inferred]:
-        """Decode a picture and run it; one thread does both where nothing else is under way."""
+        """Decode a picture and run it; one thread does both where no other would be idle."""
         arrived = time.monotonic()
-        if not (self._batcher.is_free and decoder.is_free) or decoder.may_be_small(image):
+        is_free = self._batcher.is_free and decoder.is_free
+        runs_fill_processors = self.model.plan.instances >= decoder.threads
+        if not (runs_fill_processors or is_free) or decoder.may_be_small(image):
             prepared = self._prepared(await decoder.decode(image, arrived, deadline), arrived)
             return prepared, await self._submit(prepared, deadline)
         decoded: list[Decoded] = []
@@ -240,7 +242,9 @@ class ServedModel:
             decoded.append(decoder.decode_here(image, arrived, deadline))
             return (decoded[-1].tensor,)
 
-        inferred = await self._batcher.submit_unmade(make, deadline)
+        batch_axis = () if self.max_batch_size > 1 else (1,)
+        shapes = ((*batch_axis, *decoder.row_shape),)
+        inferred = await self._batcher.submit_unmade(make, shapes, deadline)
         # The batcher counts the wait for the thread.
         return self._prepared(decoded[-1]._replace(wait_seconds=0.0), arrived), inferred
 

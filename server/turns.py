@@ -26,6 +26,7 @@ class Turns:
     """
 
     def __init__(self, threads: int) -> None:
+        self.threads = threads
         self._threads = Threads(threads, "decode")
         self._free = threads * AHEAD
         self._waiting: dict[Priority, dict[object, deque[asyncio.Future[None]]]] = {

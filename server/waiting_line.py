@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -40,8 +41,7 @@ class Waiting(NamedTuple):
     Attributes:
         inputs: of the graph, or what makes them in the thread that runs it.
         rows: how many places of a batch they take.
-        row_shapes: of each input; requests share a run where these agree. None where the inputs
-            have yet to be made: such a request runs alone.
+        row_shapes: of each input; requests share a run where these agree.
         deadline: as of `time.monotonic`; infinite for none.
         priority: of the request.
         submitted: when, as of `time.monotonic`.
@@ -50,19 +50,17 @@ class Waiting(NamedTuple):
 
     inputs: Inputs | MakeInputs
     rows: int
-    row_shapes: Shapes | None
+    row_shapes: Shapes
     deadline: float
     priority: Priority
     submitted: float
     answer: asyncio.Future[Inferred]
 
-    def may_join(self, first: "Waiting") -> bool:
-        """Whether it may share a run with another one."""
-        return self.row_shapes is not None and self.row_shapes == first.row_shapes
-
 
 class WaitingLine:
     """Requests by priority, and within one priority first come, first served.
+
+    The event loop puts and takes; a thread may have more for the batch that it is about to run.
 
     Args:
         batch_time: predicts runs, so that a batch is closed before it makes a deadline be missed.
@@ -75,6 +73,7 @@ class WaitingLine:
         self.rows = 0
         self._batch_time = batch_time
         self._line: deque[Waiting] = deque()
+        self._lock = threading.Lock()
 
     def __bool__(self) -> bool:
         """Whether anybody waits."""
@@ -82,16 +81,18 @@ class WaitingLine:
 
     def put(self, waiting: Waiting) -> None:
         """At the end, but before what is less urgent."""
-        self.rows += waiting.rows
-        position = len(self._line)
-        while position and self._line[position - 1].priority > waiting.priority:
-            position -= 1
-        self._line.insert(position, waiting)
+        with self._lock:
+            self.rows += waiting.rows
+            position = len(self._line)
+            while position and self._line[position - 1].priority > waiting.priority:
+                position -= 1
+            self._line.insert(position, waiting)
 
     def company_until(self, max_delay_seconds: float, max_batch_size: int) -> float:
         """When the next batch must begin, however small it is, as of `time.monotonic`."""
-        oldest = min(waiting.submitted for waiting in self._line)
-        deadline = min(waiting.deadline for waiting in self._line)
+        with self._lock:
+            oldest = min((waiting.submitted for waiting in self._line), default=-math.inf)
+            deadline = min((waiting.deadline for waiting in self._line), default=-math.inf)
         return min(oldest + max_delay_seconds, deadline - self._batch_time.predict(max_batch_size))
 
     def take(self, most: int) -> list[Waiting]:
@@ -103,6 +104,36 @@ class WaitingLine:
         Args:
             most: how many rows the batch may have.
         """
+        with self._lock:
+            return self._take(most)
+
+    def take_more(self, batch: list[Waiting], most: int) -> Waiting | None:
+        """Take the next one if it may join a batch; for any thread.
+
+        What nobody waits for any more, or came too late, is left to `take`.
+
+        Args:
+            batch: to be joined.
+            most: how many rows it may have.
+        """
+        with self._lock:
+            if not self._line:
+                return None
+            waiting, now = self._line[0], time.monotonic()
+            rows = sum(other.rows for other in batch)
+            spare = min(other.deadline for other in batch) - now
+            if (
+                waiting.answer.done()
+                or waiting.deadline <= now
+                or waiting.row_shapes != batch[0].row_shapes
+                or rows + waiting.rows > most
+                or not self._batch_time.admits(rows, waiting.rows, spare)
+            ):
+                return None
+            self.rows -= waiting.rows
+            return self._line.popleft()
+
+    def _take(self, most: int) -> list[Waiting]:
         now = time.monotonic()
         batch: list[Waiting] = []
         room = most
@@ -117,7 +148,7 @@ class WaitingLine:
                 waiting.answer.set_exception(
                     DeadlineExceededError("the deadline passed while the request was queued")
                 )
-            elif batch and not (waiting.rows <= room and waiting.may_join(batch[0])):
+            elif batch and not (waiting.rows <= room and waiting.row_shapes == batch[0].row_shapes):
                 passed_over.append(waiting)
             elif batch and not self._batch_time.admits(most - room, waiting.rows, tightest - now):
                 passed_over.append(waiting)

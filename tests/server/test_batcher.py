@@ -110,31 +110,80 @@ async def test_a_batch_leaves_a_part_to_runs_that_could_begin_and_none_to_those_
     assert sorted(doubler.shapes) == [(2, 3), (2, 3), (6, 3)]
 
 
-async def test_inputs_are_made_by_the_thread_that_runs_them_and_run_alone(
+async def test_what_arrives_while_inputs_are_made_joins_their_batch(
     batcher: Batcher, doubler: Doubler
 ) -> None:
     threads = []
+    others_came = threading.Event()
 
     def make() -> tuple[Array, ...]:
         threads.append(threading.current_thread().name)
+        assert others_came.wait(20)
         return (np.ones((1, 3)),)
 
     assert batcher.is_free
-    calls = [asyncio.ensure_future(batcher.submit_unmade(make, math.inf))]
+    calls = [asyncio.ensure_future(batcher.submit_unmade(make, ((3,),), math.inf))]
     await asyncio.sleep(0.05)
     assert not batcher.is_free
     calls += [
         asyncio.ensure_future(batcher.submit((np.ones((1, 3)),), 1, math.inf)),
-        asyncio.ensure_future(batcher.submit_unmade(make, math.inf)),
-        asyncio.ensure_future(batcher.submit_unmade(make, math.inf)),
+        asyncio.ensure_future(batcher.submit_unmade(make, ((3,),), math.inf)),
         asyncio.ensure_future(batcher.submit((np.ones((1, 3)),), 1, math.inf)),
+        asyncio.ensure_future(batcher.submit_unmade(make, ((3,),), math.inf)),
+    ]
+    await asyncio.sleep(0.05)
+    others_came.set()
+    doubler.may_run.set()
+    answers = await asyncio.gather(*calls)
+    assert [answer.batch_size for answer in answers] == [4, 4, 4, 4, 1]
+    assert set(threads) == {"infer_0"}
+    assert all(answer.outputs[0].tolist() == [[2.0, 2.0, 2.0]] for answer in answers)
+
+
+async def test_inputs_that_cannot_be_made_leave_their_batch_as_it_is(
+    batcher: Batcher, doubler: Doubler
+) -> None:
+    def make() -> tuple[Array, ...]:
+        return (np.ones((1, 3)),)
+
+    def fail() -> tuple[Array, ...]:
+        raise InvalidPictureError("not a picture")
+
+    calls = [
+        asyncio.ensure_future(batcher.submit_unmade(how, ((3,),), math.inf))
+        for how in (make, make, fail, make)
     ]
     await asyncio.sleep(0.05)
     doubler.may_run.set()
-    answers = await asyncio.gather(*calls)
-    assert [answer.batch_size for answer in answers] == [1, 2, 1, 1, 2]
-    assert set(threads) == {"infer_0"}
-    assert all(answer.outputs[0].tolist() == [[2.0, 2.0, 2.0]] for answer in answers)
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(answers.pop(2), InvalidPictureError)
+    assert [answer.batch_size for answer in answers if not isinstance(answer, BaseException)] == [
+        3,
+        3,
+        3,
+    ]
+    assert doubler.shapes == [(3, 3)]
+
+
+async def test_requests_of_a_batch_that_fails_run_alone_whoever_else_waits() -> None:
+    def make() -> tuple[Array, ...]:
+        time.sleep(0.005)
+        return (np.ones((1, 3)),)
+
+    sizes = []
+
+    def run(inputs: tuple[Array, ...]) -> tuple[Array, ...]:
+        sizes.append(len(inputs[0]))
+        raise RuntimeError("cannot run")
+
+    batcher = Batcher(run, max_batch_size=4, on_batch=lambda *_: None, batch_time=BatchTime())
+    calls = [
+        asyncio.ensure_future(batcher.submit_unmade(make, ((3,),), math.inf)) for _ in range(8)
+    ]
+    errors = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 30)
+    await batcher.close()
+    assert all(isinstance(error, RuntimeError) for error in errors)
+    assert sizes == [4, 1, 1, 1, 1] * 2
 
 
 async def test_inputs_that_cannot_be_made_fail_their_own_request(
@@ -145,7 +194,7 @@ async def test_inputs_that_cannot_be_made_fail_their_own_request(
 
     doubler.may_run.set()
     with pytest.raises(InvalidPictureError, match="not a picture"):
-        await batcher.submit_unmade(make, math.inf)
+        await batcher.submit_unmade(make, ((3,),), math.inf)
     assert (await batcher.submit((np.ones((1, 3)),), 1, math.inf)).batch_size == 1
 
 
