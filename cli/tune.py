@@ -114,7 +114,9 @@ def _table(tuning: Tuning) -> Table:
     table = Table(box=None)
     table.add_column("file")
     table.add_column("way")
-    for name in ("batch", "images/s", "ms a batch", "of peak", "same class", "deviation", "rounds"):
+    for name in ("batch", "images/s", "with decoding", "ms a batch", "of peak"):
+        table.add_column(name, justify="right")
+    for name in ("same class", "deviation", "rounds"):
         table.add_column(name, justify="right")
     for row in tuning.rows:
         table.add_row(*_cells(row))
@@ -122,12 +124,13 @@ def _table(tuning: Tuning) -> Table:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    peak = row.fraction_of_peak
+    with_decoding, peak = row.pictures_per_second, row.fraction_of_peak
     return (
         row.file.name,
         _way(row.plan, row.precision),
         str(row.plan.max_batch_size),
         f"{row.images_per_second:,.1f}",
+        "-" if with_decoding is None else f"{with_decoding:,.1f}",
         f"{row.batch_seconds * 1e3:,.2f}",
         "-" if peak is None else f"{peak:.0%}",
         f"{row.agreement.top1:.1%}",

@@ -1,12 +1,14 @@
 """Whether a faster way to run a model still gives its answers."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from convlens.analysis.card import golden_input, relative_deviation
+from convlens.analysis.card import Preprocessing, golden_input, relative_deviation
 from convlens.server.errors import InvalidPictureError
 from convlens.server.model import REDUCED_TOLERANCE, Model
 from convlens.server.picture import FORMATS, to_input, to_pixels
@@ -16,6 +18,7 @@ from convlens.server.tensor import DTYPES, Array
 MIN_TOP1_AGREEMENT = 0.99
 MAX_PICTURES = 200
 SEEDED_INPUTS = 16
+KEPT_PICTURES = 16
 MAX_PIXELS = 64_000_000
 
 
@@ -49,10 +52,12 @@ class Trial:
     Attributes:
         inputs: (n, ...), of the model's one input.
         source: where they come from, as a report says it.
+        pictures: some as they would be sent, encoded; none where the model takes none.
     """
 
     inputs: Array
     source: str
+    pictures: tuple[bytes, ...] = ()
 
 
 def pictures_trial(model: Model, folder: Path) -> Trial:
@@ -61,28 +66,45 @@ def pictures_trial(model: Model, folder: Path) -> Trial:
     Raises:
         InvalidPictureError: there is none, one cannot be read, or the model takes no pictures.
     """
-    how = model.card.preprocessing
-    if how is None:
+    if not model.takes_pictures:
         raise InvalidPictureError("the model carries no preprocessing: it takes no pictures")
-    pixels = model.signature.inputs[0].datatype == "UINT8"
-    to_model = to_pixels if pixels else to_input
-
-    def read(path: Path) -> Array:
-        try:
-            return to_model(path.read_bytes(), how, MAX_PIXELS)
-        except InvalidPictureError as error:
-            raise InvalidPictureError(f"{path}: {error}") from error
-        except OSError as error:
-            raise InvalidPictureError(f"{path}: {error.strerror}") from error
 
     suffixes = {f".{name.lower()}" for name in (*FORMATS, "JPG")}
     paths = sorted(
         path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file()
-    )
-    inputs = [read(path) for path in paths[:MAX_PICTURES]]
-    if not inputs:
+    )[:MAX_PICTURES]
+    if not paths:
         raise InvalidPictureError(f"there is no picture in {folder}")
-    return Trial(np.stack(inputs), f"{len(inputs)} pictures of {folder}")
+    rows = [_read_row(model, path) for path in paths]
+    pictures = tuple(map(_read_bytes, paths[:KEPT_PICTURES]))
+    return Trial(np.stack(rows), f"{len(rows)} pictures of {folder}", pictures)
+
+
+def _read_row(model: Model, path: Path) -> Array:
+    encoded = _read_bytes(path)
+    try:
+        return read_picture(model, encoded)
+    except InvalidPictureError as error:
+        raise InvalidPictureError(f"{path}: {error}") from error
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidPictureError(f"{path}: {error.strerror}") from error
+
+
+def read_picture(model: Model, encoded: bytes) -> Array:
+    """Turn a picture into a row of the model's input, as the server does.
+
+    Raises:
+        InvalidPictureError: it cannot be used.
+    """
+    preprocessing = model.card.preprocessing
+    assert preprocessing is not None
+    pixels = model.signature.inputs[0].datatype == "UINT8"
+    return (to_pixels if pixels else to_input)(encoded, preprocessing, MAX_PIXELS)
 
 
 def seeded_trial(model: Model) -> Trial:
@@ -92,7 +114,27 @@ def seeded_trial(model: Model) -> Trial:
     noise: Array = golden_input(0, shape)
     if spec.datatype == "UINT8":
         noise = np.clip(noise * 64 + 128, 0, 255)
-    return Trial(noise.astype(DTYPES[spec.datatype]), f"{SEEDED_INPUTS} inputs of seeded noise")
+    preprocessing = model.card.preprocessing
+    return Trial(
+        noise.astype(DTYPES[spec.datatype]),
+        f"{SEEDED_INPUTS} inputs of seeded noise",
+        () if preprocessing is None else (_smooth_picture(preprocessing),),
+    )
+
+
+def _smooth_picture(preprocessing: Preprocessing) -> bytes:
+    """A JPEG that takes about as long to decode as a photograph of that size.
+
+    It is as wide as two inputs and as high as one and a half.
+    """
+    height, width = preprocessing.size
+    shape = (max(1, height // 4), max(1, width // 3), 3)
+    grain = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    size = (width * 2, height * 3 // 2)
+    picture = Image.fromarray(grain).resize(size, Image.Resampling.BICUBIC)
+    encoded = io.BytesIO()
+    picture.save(encoded, "JPEG", quality=90)
+    return encoded.getvalue()
 
 
 def compare(outputs: Sequence[Array], expected: Sequence[Array]) -> Agreement:

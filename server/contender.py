@@ -1,7 +1,7 @@
 """Ways to run a model that compete for being the fastest."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from convlens.server.agreement import Agreement
@@ -26,6 +26,8 @@ class Contender:
         precision: of the weights, or of the arithmetic where that is less.
         agreement: that it reached.
         seconds: of a run, by batch size, one a round.
+        picture_seconds: of a picture that is decoded and then run, likewise; none where the model
+            takes no pictures.
     """
 
     source: ModelSource
@@ -33,10 +35,20 @@ class Contender:
     precision: str
     agreement: Agreement
     seconds: dict[int, list[float]]
+    picture_seconds: dict[int, list[float]] = field(default_factory=dict)
 
     def images_per_second(self, batch_size: int) -> float:
         """Of all instances together, in batches of that size."""
         return self.plan.instances * batch_size / median(self.seconds[batch_size])
+
+    def pictures_per_second(self, batch_size: int) -> float | None:
+        """The same from their bytes on; None where that was not measured."""
+        seconds = self.picture_seconds.get(batch_size)
+        return 1 / median(seconds) if seconds else None
+
+    def served_per_second(self, batch_size: int) -> float:
+        """The nearest to what a server will answer that was measured."""
+        return self.pictures_per_second(batch_size) or self.images_per_second(batch_size)
 
     @property
     def best_size(self) -> int:
@@ -57,7 +69,7 @@ class Contender:
         """Those that come near the fastest one, of those that were measured most often."""
         rounds = max(map(len, self.seconds.values()))
         rates = {
-            size: self.images_per_second(size)
+            size: self.served_per_second(size)
             for size, seconds in self.seconds.items()
             if len(seconds) == rounds
         }
@@ -80,7 +92,7 @@ def decide(entries: Sequence[Contender], source: ModelSource, processors: int) -
         processors: that they were measured on.
     """
     chosen: dict[Goal, Contender] = {
-        "throughput": max(entries, key=lambda one: one.images_per_second(one.best_size)),
+        "throughput": max(entries, key=lambda one: one.served_per_second(one.best_size)),
         "latency": min(entries, key=lambda one: one.soonest_seconds),
     }
     return Tuned(

@@ -18,6 +18,8 @@ class Row:
         precision: of the weights, or of the arithmetic where that is less.
         plan: its `max_batch_size` is the size of the batches that were run.
         images_per_second: of all instances together, the median of the rounds.
+        pictures_per_second: the same, decoded by the processors that run them; None where that was
+            not measured.
         batch_seconds: of one run while the other instances run too, likewise.
         fraction_of_peak: of the rate at which the machine multiplies matrices in that precision;
             None where that was not measured.
@@ -29,6 +31,7 @@ class Row:
     precision: str
     plan: Plan
     images_per_second: float
+    pictures_per_second: float | None
     batch_seconds: float
     fraction_of_peak: float | None
     agreement: Agreement

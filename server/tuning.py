@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -21,11 +20,11 @@ from convlens.server.model import Model, load_model
 from convlens.server.peak import measure_peak
 from convlens.server.plan import ELASTIC_PROVIDERS, PROCESSOR_PROVIDERS, Machine, Plan
 from convlens.server.providers import PROVIDERS, RUNTIME_ERRORS, ModelSource
+from convlens.server.speed import measure_run, measure_serving
 from convlens.server.tensor import Array
 from convlens.server.tuned_file import Tuned, tuned_path
 
 BATCH_SIZES = (1, 2, 4, 8, 16)
-ENOUGH_SECONDS = 0.1  # shorter measurements are repeated until they add up to this
 MAX_ROUNDS = 7
 
 FAILURES: tuple[type[Exception], ...] = (ModelLoadError, *RUNTIME_ERRORS)
@@ -87,10 +86,10 @@ class Tuner:
         macs = _macs(self._sources[0].path)
         peaks = self._peaks()
         contenders = list(self._look_at_all(reference, trial, expected))
-        finalists = self._compete(contenders, trial.inputs)
+        finalists = self._compete(contenders, trial)
         rows = tuple(row for entry in contenders for row in _rows(entry, macs, peaks))
         return Tuning(
-            rows=tuple(sorted(rows, key=lambda row: (str(row.file), -row.images_per_second))),
+            rows=tuple(sorted(rows, key=_fastest_first)),
             refusals=tuple(self._refusals),
             trial=trial.source,
             peaks=peaks,
@@ -174,7 +173,7 @@ class Tuner:
         fixed = model.signature.fixed_batch
         return (fixed,) if fixed is not None else BATCH_SIZES
 
-    def _compete(self, contenders: Sequence[Contender], inputs: Array) -> list[Contender]:
+    def _compete(self, contenders: Sequence[Contender], trial: Trial) -> list[Contender]:
         """Let the best of each file take turns until the time is over; returns them."""
         finalists = [
             entry
@@ -191,7 +190,10 @@ class Tuner:
                     return finalists
                 self._say(f"round {number}: {entry.plan.provider} {entry.plan.precision}")
                 for size in sizes:
-                    entry.seconds[size].append(measure_run(model, inputs, size))
+                    entry.seconds[size].append(measure_run(model, trial.inputs, size))
+                    if trial.pictures:
+                        seconds = measure_serving(model, trial.pictures, size, self._processors)
+                        entry.picture_seconds.setdefault(size, []).append(seconds)
         return finalists
 
     def _write(self, finalists: Sequence[Contender]) -> Iterator[tuple[Path, Tuned]]:
@@ -219,28 +221,6 @@ class Tuner:
 
     def _say(self, text: str) -> None:
         self._progress(min(1.0, self._share()), text)
-
-
-def measure_run(model: Model, inputs: Array, size: int) -> float:
-    """Seconds of one run of a batch, while as many runs go on as the plan has instances."""
-    batch = np.resize(inputs, (size, *inputs.shape[1:]))
-    instances = model.plan.instances
-    with ThreadPoolExecutor(instances) as threads:
-
-        def together(times: int) -> float:
-            start = time.perf_counter()
-            runs = [threads.submit(_repeat, model, batch, times) for _ in range(instances)]
-            for run in runs:
-                run.result()
-            return (time.perf_counter() - start) / times
-
-        seconds = together(1)  # warms up
-        return together(max(1, round(ENOUGH_SECONDS / seconds)))
-
-
-def _repeat(model: Model, batch: Array, times: int) -> None:
-    for _ in range(times):
-        model.run((batch,))
 
 
 def check_twin(model: Model, reference: Model) -> None:
@@ -271,6 +251,10 @@ def _macs(path: Path) -> int:
         return 0
 
 
+def _fastest_first(row: Row) -> tuple[str, float, float]:
+    return str(row.file), -(row.pictures_per_second or 0.0), -row.images_per_second
+
+
 def _rows(entry: Contender, macs: int, peaks: Mapping[str, float]) -> Iterator[Row]:
     for size, seconds in entry.seconds.items():
         rate = entry.images_per_second(size)
@@ -280,6 +264,7 @@ def _rows(entry: Contender, macs: int, peaks: Mapping[str, float]) -> Iterator[R
             precision=entry.precision,
             plan=replace(entry.plan, max_batch_size=size),
             images_per_second=rate,
+            pictures_per_second=entry.pictures_per_second(size),
             batch_seconds=median(seconds),
             fraction_of_peak=2 * macs * rate / peak if macs and peak else None,
             agreement=entry.agreement,

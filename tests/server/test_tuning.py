@@ -11,13 +11,14 @@ import onnx
 import pytest
 
 from convlens.client import Client
-from convlens.server.agreement import Agreement, compare
+from convlens.server.agreement import Agreement, compare, read_picture, seeded_trial
 from convlens.server.contender import Contender, decide
 from convlens.server.errors import ModelLoadError
 from convlens.server.findings import Tuning
 from convlens.server.model import load_model
 from convlens.server.plan import Machine, Plan, default_plan
 from convlens.server.providers import ModelSource
+from convlens.server.speed import measure_run, measure_serving
 from convlens.server.tuned_file import Planner, Tuned, Twin, tuned_key, tuned_path
 from convlens.server.tuning import Tuner, check_twin
 from tests.support import BUNDLED, DIGITS, running_server
@@ -62,7 +63,8 @@ def test_every_row_gives_fp32s_answers_and_the_best_are_written(
     assert tuning.peaks["fp32"] > 1e8
     tuned = Tuned.read(tuned_path(lenet5))
     assert tuned == tuning.tuned[tuned_path(lenet5)]
-    rates = {row.plan: row.images_per_second for row in tuning.rows}
+    rates = {row.plan: row.pictures_per_second or 0.0 for row in tuning.rows}
+    assert max(rates.values()) > 0.0
     assert rates[tuned.plans["throughput"]] >= 0.97 * rates[tuned.plans["latency"]]
     alone = {
         goal: next(
@@ -144,6 +146,41 @@ def test_a_faster_twin_answers_in_the_place_of_the_file_that_was_tuned(
     assert "twin.onnx has changed: tune again" in caplog.text
     twin.unlink()
     assert planner.choose(own).source == own
+
+
+def test_what_decides_is_the_speed_from_a_pictures_bytes_on(lenet5: Path) -> None:
+    source, exact = ModelSource.read(lenet5), Agreement(1.0, 0.0)
+    wide = Contender(source, Plan(threads=2), "fp32", exact, {1: [1.0], 4: [2.0]})
+    narrow = Contender(source, Plan(instances=2), "fp32", exact, {1: [2.1], 4: [4.2]})
+    assert decide([wide, narrow], source, 2).plans["throughput"] == Plan(
+        threads=2, max_batch_size=4
+    )
+    wide.picture_seconds.update({1: [2.0], 4: [1.5]})
+    narrow.picture_seconds.update({1: [1.4], 4: [1.41]})
+    assert decide([wide, narrow], source, 2).plans == {
+        "throughput": Plan(instances=2, max_batch_size=1),
+        "latency": Plan(threads=2, max_batch_size=4),
+    }
+
+
+def test_without_pictures_a_made_one_is_decoded(lenet5: Path) -> None:
+    model = load_model("lenet5", "1", ModelSource.read(lenet5), Plan(instances=2), Machine())
+    trial = seeded_trial(model)
+    (picture,) = trial.pictures
+    assert read_picture(model, picture).shape == trial.inputs.shape[1:]
+    assert read_picture(model, picture).std() > 0.1
+    alone = measure_run(model, trial.inputs, 4) / (2 * 4)
+    assert measure_serving(model, trial.pictures, 4, processors=2) > alone
+
+
+def test_a_model_of_tensors_is_measured_without_pictures(lenet5: Path, tmp_path: Path) -> None:
+    model = onnx.load(lenet5)
+    del model.metadata_props[:]
+    path = tmp_path / "tensors.onnx"
+    onnx.save(model, path)
+    tuning = Tuner([path], 1, Machine(), BUDGET_SECONDS, lambda *_: None).tune(None)
+    assert tuning.rows
+    assert {row.pictures_per_second for row in tuning.rows} == {None}
 
 
 def test_a_twin_with_other_labels_is_refused(lenet5: Path, twin: Path) -> None:

@@ -1,0 +1,66 @@
+"""How fast a way to run a model is: its runs alone, and pictures from their bytes on."""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from convlens.server.agreement import read_picture
+from convlens.server.model import Model
+from convlens.server.tensor import Array
+
+ENOUGH_SECONDS = 0.1  # shorter measurements are repeated until they add up to this
+
+
+def measure_run(model: Model, inputs: Array, size: int) -> float:
+    """Seconds of one run of a batch, while as many runs go on as the plan has instances."""
+    batch = np.resize(inputs, (size, *inputs.shape[1:]))
+    instances = model.plan.instances
+    seconds = _together(instances, 1, lambda: model.run((batch,)))  # warms up
+    return _together(instances, _times(seconds), lambda: model.run((batch,)))
+
+
+def measure_serving(model: Model, pictures: Sequence[bytes], size: int, processors: int) -> float:
+    """Seconds a picture, where it is decoded and then run in batches of a size.
+
+    As in the server each processor decodes what it runs; where the plan has fewer instances, other
+    pictures are decoded meanwhile.
+
+    Args:
+        model: that takes pictures, and has just been run.
+        pictures: encoded; taken in turns.
+        size: of the batches.
+        processors: that all of it is spread over.
+    """
+    threads = max(model.plan.instances, processors)
+    may_run = threading.Semaphore(model.plan.instances)
+    endless = itertools.cycle(pictures)
+
+    def serve() -> None:
+        batch = np.stack([read_picture(model, next(endless)) for _ in range(size)])
+        with may_run:
+            model.run((batch,))
+
+    seconds = _together(threads, 1, serve)
+    return _together(threads, _times(seconds), serve) / (threads * size)
+
+
+def _times(seconds: float) -> int:
+    return max(1, round(ENOUGH_SECONDS / seconds))
+
+
+def _together(count: int, times: int, work: Callable[[], object]) -> float:
+    """Do a work again and again, in so many threads; returns the seconds that one round takes."""
+
+    def repeat() -> None:
+        for _ in range(times):
+            work()
+
+    with ThreadPoolExecutor(count) as threads:
+        start = time.perf_counter()
+        for done in [threads.submit(repeat) for _ in range(count)]:
+            done.result()
+        return (time.perf_counter() - start) / times
