@@ -3,9 +3,9 @@
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -14,6 +14,8 @@ from convlens.analysis.card import Preprocessing
 from convlens.server.errors import DeadlineExceededError, InvalidPictureError
 from convlens.server.picture import FloatArray, PixelArray, open_picture, to_input, to_pixels
 from convlens.server.turns import Turns
+
+Result = TypeVar("Result")
 
 # A picture and an input no larger than this are handled on the event loop, in a tenth of a
 # millisecond: less than a change of thread there and back may take. The bytes are bounded too, so
@@ -119,17 +121,9 @@ class Decoder:
             InvalidPictureError: a picture cannot be used; the text has the first such one's index.
             DeadlineExceededError: the deadline passed before a thread had time.
         """
-        results = await asyncio.gather(
-            *(self.decode(picture, arrived, deadline) for picture in pictures),
-            return_exceptions=True,
+        decoded = await gather_pictures(
+            self.decode(picture, arrived, deadline) for picture in pictures
         )
-        decoded = []
-        for index, result in enumerate(results):
-            if isinstance(result, InvalidPictureError):
-                raise InvalidPictureError(f"picture {index}: {result}") from result
-            if isinstance(result, BaseException):
-                raise result
-            decoded.append(result)
         wait_seconds = min(entry.wait_seconds for entry in decoded)
         tensors = [entry.tensor for entry in decoded]
         tensor = await self._turns.run(self, np.concatenate, tensors)
@@ -142,3 +136,21 @@ class Decoder:
             raise DeadlineExceededError("the deadline passed before the picture was decoded")
         tensor = self._prepare(picture)
         return Decoded(tensor[None], start - arrived, time.monotonic() - start)
+
+
+async def gather_pictures(work: Iterable[Awaitable[Result]]) -> list[Result]:
+    """Await what is done with each picture of one request.
+
+    Raises:
+        InvalidPictureError: a picture cannot be used; the text has the first such one's index.
+        Exception: what else went wrong with the first one that something did.
+    """
+    results = await asyncio.gather(*work, return_exceptions=True)
+    good = []
+    for index, result in enumerate(results):
+        if isinstance(result, InvalidPictureError):
+            raise InvalidPictureError(f"picture {index}: {result}") from result
+        if isinstance(result, BaseException):
+            raise result
+        good.append(result)
+    return good

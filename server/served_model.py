@@ -1,28 +1,24 @@
 """One model being served: from what a request brings to its answer, each stage timed."""
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from convlens.server.admission import Admission
-from convlens.server.batch_time import BatchTime
-from convlens.server.batcher import Batcher
 from convlens.server.clients import Clients
-from convlens.server.decoder import Decoded, Decoder
-from convlens.server.errors import InvalidRequestError
 from convlens.server.ledger import Ledger
 from convlens.server.metrics import Metrics
 from convlens.server.model import Model
 from convlens.server.picture_tensor import PICTURES, read_pictures
+from convlens.server.pipeline import Passed, Pipeline
 from convlens.server.predictions import Prediction, top_k
 from convlens.server.settings import Settings
 from convlens.server.statistics import Statistics, Timing
 from convlens.server.tensor import Array, Tensor
 from convlens.server.turns import Turns
-from convlens.server.waiting_line import Inferred
 
 Answer = TypeVar("Answer")
 
@@ -46,16 +42,6 @@ class Classification(NamedTuple):
     timing: Timing
 
 
-class _Prepared(NamedTuple):
-    """What goes to the batcher, and the time that it took to get there."""
-
-    inputs: tuple[Array, ...]
-    rows: int
-    arrived: float
-    wait_seconds: float = 0.0
-    decode_seconds: float = 0.0
-
-
 class ServedModel:
     """A model with its batcher, its bound on what may be in flight, and its metrics.
 
@@ -76,35 +62,21 @@ class ServedModel:
         settings: Settings,
     ) -> None:
         self.model = model
-        self.max_batch_size = model.plan.max_batch_size if model.signature.batched else 1
         self.max_delay_seconds = settings.max_delay_ms / 1e3
-        preprocessing = model.card.preprocessing
-        self._decoder = (
-            Decoder(
-                preprocessing,
-                settings.max_pixels,
-                decoders,
-                normalised=model.signature.inputs[0].datatype != "UINT8",
-                approximate=settings.approximate_decoding,
-            )
-            if preprocessing
-            else None
-        )
         self.trial: Witness | None = None
-        self._batcher = Batcher(
-            model.run,
-            self.max_batch_size,
-            lambda rows, seconds: self._ledger.ran(rows, seconds),
-            batch_time=BatchTime(),
-            max_delay_seconds=self.max_delay_seconds,
-            instances=model.plan.instances,
+        self._pipeline = Pipeline(
+            model,
+            decoders,
+            settings,
+            on_decoded=lambda seconds, rows: self._ledger.decoded(seconds, rows),
+            on_batch=lambda rows, seconds: self._ledger.ran(rows, seconds),
         )
         self._admission = Admission(model.name, settings.queue_size, clients)
         # Last: it shows the others to whoever scrapes the metrics, in another thread.
         self._ledger = Ledger(
             model,
             metrics,
-            queue_length=lambda: len(self._batcher),
+            queue_length=lambda: self._pipeline.waiting,
             in_flight=lambda: self.in_flight,
         )
 
@@ -132,10 +104,10 @@ class ServedModel:
 
         start = time.monotonic()
         try:
-            decoder = self._picture_decoder()
+            self._pipeline.check_takes_pictures()
             async with self._admission.admitted(1, deadline, wait_for_place=wait_for_place):
-                prepared, inferred = await self._decode_and_run(decoder, image, deadline)
-                predictions, timing = self._answer(image, prepared, inferred, encode)
+                passed = await self._pipeline.run_picture(image, deadline)
+                predictions, timing = self._answer(image, passed, encode)
         except BaseException as error:
             self._ledger.not_answered(error, start)
             raise
@@ -171,17 +143,13 @@ class ServedModel:
             pictures = read_pictures(tensors, self.model.signature.inputs)
             if pictures is None:
                 inputs, rows = self.model.signature.arrange(tensors)
-                async with self._admission.admitted(rows, deadline, wait_for_place=wait_for_place):
-                    prepared = _Prepared(inputs, rows, time.monotonic())
-                    inferred = await self._submit(prepared, deadline)
-                    return self._answer(tensors, prepared, inferred, encode)
-            decoder, rows = self._picture_decoder(), len(pictures)
+                work = partial(self._pipeline.run_tensors, inputs, rows, deadline)
+            else:
+                self._pipeline.check_takes_pictures()
+                rows = len(pictures)
+                work = partial(self._pipeline.run_pictures, pictures, deadline)
             async with self._admission.admitted(rows, deadline, wait_for_place=wait_for_place):
-                arrived = time.monotonic()
-                decoded = await decoder.decode_all(pictures, arrived, deadline)
-                prepared = self._prepared(decoded, arrived)
-                inferred = await self._submit(prepared, deadline)
-                return self._answer(tensors, prepared, inferred, encode)
+                return self._answer(tensors, await work(), encode)
         except BaseException as error:
             self._ledger.not_answered(error, start)
             raise
@@ -199,6 +167,11 @@ class ServedModel:
         return answer
 
     @property
+    def max_batch_size(self) -> int:
+        """The most rows that share a run."""
+        return self._pipeline.max_batch_size
+
+    @property
     def statistics(self) -> Statistics:
         """What it has served since it was loaded."""
         return self._ledger.statistics
@@ -211,86 +184,24 @@ class ServedModel:
     async def close(self) -> None:
         """Answer what is in flight, refuse the rest, then free the batcher's thread."""
         await self._admission.close()
-        await self._batcher.close()
-
-    def _picture_decoder(self) -> Decoder:
-        if self._decoder is None:
-            raise InvalidRequestError(
-                f"model {self.model.name!r} takes tensors, not pictures: "
-                "its file carries no convlens.preprocessing"
-            )
-        return self._decoder
-
-    def _prepared(self, decoded: Decoded, arrived: float) -> _Prepared:
-        rows = len(decoded.tensor)
-        self._ledger.decoded(decoded.seconds, rows)
-        return _Prepared((decoded.tensor,), rows, arrived, decoded.wait_seconds, decoded.seconds)
-
-    async def _decode_and_run(
-        self, decoder: Decoder, image: bytes, deadline: float
-    ) -> tuple[_Prepared, Inferred]:
-        """Decode a picture and run it; one thread does both where no other would be idle."""
-        arrived = time.monotonic()
-        is_free = self._batcher.is_free and decoder.is_free
-        runs_fill_processors = self.model.plan.instances >= decoder.threads
-        if not (runs_fill_processors or is_free) or decoder.may_be_small(image):
-            prepared = self._prepared(await decoder.decode(image, arrived, deadline), arrived)
-            return prepared, await self._submit(prepared, deadline)
-        decoded: list[Decoded] = []
-
-        def make() -> tuple[Array, ...]:
-            decoded.append(decoder.decode_here(image, arrived, deadline))
-            return (decoded[-1].tensor,)
-
-        batch_axis = () if self.max_batch_size > 1 else (1,)
-        shapes = ((*batch_axis, *decoder.row_shape),)
-        inferred = await self._batcher.submit_unmade(make, shapes, deadline)
-        # The batcher counts the wait for the thread.
-        return self._prepared(decoded[-1]._replace(wait_seconds=0.0), arrived), inferred
+        await self._pipeline.close()
 
     def _answer(
-        self,
-        question: Question,
-        prepared: _Prepared,
-        inferred: Inferred,
-        encode: Callable[[tuple[Array, ...]], Answer],
+        self, question: Question, passed: Passed, encode: Callable[[tuple[Array, ...]], Answer]
     ) -> tuple[Answer, Timing]:
         encode_start = time.monotonic()
-        answer = encode(inferred.outputs)
+        answer = encode(passed.outputs)
         end = time.monotonic()
         timing = Timing(
-            decode_seconds=prepared.decode_seconds,
-            queue_seconds=prepared.wait_seconds + inferred.queue_seconds,
-            infer_seconds=inferred.infer_seconds,
+            decode_seconds=passed.decode_seconds,
+            queue_seconds=passed.queue_seconds,
+            infer_seconds=passed.infer_seconds,
             encode_seconds=end - encode_start,
-            total_seconds=end - prepared.arrived,
-            batch_size=inferred.batch_size,
+            total_seconds=end - passed.arrived,
+            batch_size=passed.batch_size,
         )
-        self._ledger.answered(timing, prepared.rows)
+        self._ledger.answered(timing, passed.rows)
         if self.trial is not None:
             busy = self._admission.is_busy
-            self.trial.copy(question, inferred.outputs, self.model.sha256, busy=busy)
+            self.trial.copy(question, passed.outputs, self.model.sha256, busy=busy)
         return answer, timing
-
-    async def _submit(self, prepared: _Prepared, deadline: float) -> Inferred:
-        """Hand a request to the batcher: what is larger than a batch goes in pieces."""
-        size, rows = self.max_batch_size, prepared.rows
-        if rows <= size:
-            return await self._batcher.submit(prepared.inputs, rows, deadline)
-        pieces = await asyncio.gather(
-            *(
-                self._batcher.submit(
-                    tuple(array[start : start + size] for array in prepared.inputs),
-                    min(size, rows - start),
-                    deadline,
-                )
-                for start in range(0, rows, size)
-            )
-        )
-        columns = zip(*(piece.outputs for piece in pieces), strict=True)
-        return Inferred(
-            outputs=tuple(np.concatenate(column) for column in columns),
-            queue_seconds=pieces[0].queue_seconds,
-            infer_seconds=sum(piece.infer_seconds for piece in pieces),
-            batch_size=max(piece.batch_size for piece in pieces),
-        )

@@ -22,7 +22,8 @@ class Timing(NamedTuple):
     """Where the time of one request went.
 
     Attributes:
-        decode_seconds: pictures became inputs; of several, together.
+        decode_seconds: pictures became inputs: all that ran together, or of those that ran apart
+            the one that took longest.
         queue_seconds: waiting for a thread and for a batch.
         infer_seconds: the run of the whole batch.
         encode_seconds: outputs became an answer.

@@ -1,5 +1,7 @@
 """`inference.GRPCInferenceService` over a real socket: what goes in, what comes out."""
 
+from pathlib import Path
+
 import grpc
 import numpy as np
 import onnxruntime
@@ -107,6 +109,22 @@ def test_pictures_as_bytes_are_preprocessed_as_classify_does_it(
             first = client.classify(picture).predictions[0]
             assert row.argmax() == first.index
             assert row.max() == pytest.approx(first.probability, abs=1e-5)
+
+
+def test_photographs_of_one_request_are_answered_in_their_order(
+    lenet5: Stub, photographs: dict[str, Path]
+) -> None:
+    pictures = [path.read_bytes() for path in photographs.values()] * 3  # more than one batch
+    together = outputs_of(lenet5.ModelInfer(picture_request("lenet5", *pictures)))["logits"]
+    apart = [
+        outputs_of(lenet5.ModelInfer(picture_request("lenet5", picture)))["logits"]
+        for picture in pictures
+    ]
+    np.testing.assert_allclose(together, np.concatenate(apart), rtol=1e-4, atol=1e-5)
+    pictures[9:9] = [pictures[0][:1000], b"no picture"]
+    code, message = refusal(lenet5, picture_request("lenet5", *pictures))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert message.startswith("picture 9: the picture is broken")
 
 
 def test_a_bad_picture_fails_the_request_and_is_named(stub: Stub) -> None:
