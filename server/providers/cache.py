@@ -1,11 +1,13 @@
 """Files that make the next start faster: found whole or not at all."""
 
+import fcntl
 import hashlib
 import logging
 import os
 import platform
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,3 +85,16 @@ def cached_folder(folder: Path, name: str, make: Callable[[Path], None]) -> Path
                 if not path.exists():  # else another process was faster
                     raise
     return path
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes and threads out of a folder that is filled without care for readers.
+
+    Args:
+        folder: from `cache_folder`; where its file system has no locks nobody is kept out.
+    """
+    with (folder / "lock").open("w") as lock:
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -4,6 +4,7 @@ onnxruntime's plugin for it offers no device on processors of other makers than 
 (https://github.com/microsoft/onnxruntime/pull/31981); the package itself runs on them too.
 """
 
+import contextlib
 import importlib
 import json
 import queue
@@ -17,7 +18,7 @@ import numpy as np
 
 from convlens.analysis.model_file import read_model
 from convlens.server.plan import Machine, Plan, Precision
-from convlens.server.providers.cache import cache_folder
+from convlens.server.providers.cache import alone_in, cache_folder
 from convlens.server.providers.runtime import Array, ModelSource, Node, Provider, Session
 
 if TYPE_CHECKING:
@@ -103,12 +104,16 @@ def open_openvino(source: ModelSource, plan: Plan, machine: Machine) -> Session:
         "ENABLE_CPU_PINNING": False,
     }
     inputs, outputs = _declared(source.path)
+    folder = None
     if machine.cache is not None:
         key = ("openvino", source.sha256, openvino.get_version(), json.dumps(options))
         folder = cache_folder(machine.cache, *key)
+    with contextlib.ExitStack() as stack:
         if folder is not None:
             options["CACHE_DIR"] = str(folder)  # written and checked by OpenVINO
-    compiled = core.compile_model(str(source.path), "CPU", options)
+            # Which reads, and deletes as broken, what another process has written half.
+            stack.enter_context(alone_in(folder))
+        compiled = core.compile_model(str(source.path), "CPU", options)
     return OpenVinoSession(compiled, plan.instances, inputs, outputs)
 
 

@@ -1,5 +1,6 @@
 """Every provider that is there computes the same; one that is not says so."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from convlens.server.providers import (
     choose_provider,
     open_session,
 )
-from convlens.server.providers.cache import cache_folder, cached_folder
+from convlens.server.providers.cache import alone_in, cache_folder, cached_folder
 from convlens.server.providers.nvidia import cuda_options
 from tests.server.graphs import save_graph, save_two_inputs
 from tests.support import BUNDLED, DIGITS, running_server, save_slow_model
@@ -160,6 +161,24 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept_under_its_former_name(
     save_slow_model(path, layers=3)
     open_session(source, Plan(), Machine(cache=tmp_path / "cache"))
     assert not list((tmp_path / "cache").rglob("*.onnx"))
+
+
+@openvino
+def test_openvino_compiles_a_model_that_another_process_compiles_once_that_is_done(
+    tmp_path: Path,
+) -> None:
+    source, plan, machine = ModelSource.read(BUNDLED), Plan("openvino"), Machine(tmp_path)
+    open_session(source, plan, machine)
+    (compiled,) = tmp_path.rglob("*.blob")
+    compiled.unlink()
+    with ThreadPoolExecutor(1) as thread:
+        with alone_in(compiled.parent):
+            opening = thread.submit(open_session, source, plan, machine)
+            with pytest.raises(TimeoutError):
+                opening.result(0.5)
+            assert not compiled.exists()
+        opening.result(60)
+    assert compiled.exists()
 
 
 @openvino
