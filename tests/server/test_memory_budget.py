@@ -9,10 +9,8 @@ from pathlib import Path
 
 import grpc
 import numpy as np
-import onnx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from onnx.external_data_helper import set_external_data
 
 from convlens.client import AsyncClient, Client, ServerError
 from convlens.proto import inference_pb2, inference_pb2_grpc
@@ -21,6 +19,7 @@ from convlens.server.plan import Plan
 from convlens.server.processors import processor_count
 from convlens.server.providers import ModelSource
 from convlens.server.tuned_file import Tuned, tuned_key, tuned_path
+from tests.server.graphs import move_weights
 from tests.server.tensors import raw_request
 from tests.support import (
     BUNDLED,
@@ -123,11 +122,7 @@ def test_a_model_that_is_not_loaded_yet_counts_as_ready(server: RunningServer) -
 def test_a_model_that_lacked_a_file_is_loaded_once_it_is_there(
     models: Path, flags: tuple[str, ...]
 ) -> None:
-    weights = models / "one.data"
-    model = onnx.load(models / "one.onnx")
-    (tensor,) = (entry for entry in model.graph.initializer if entry.name == "weight")
-    set_external_data(tensor, location=weights.name)
-    onnx.save(model, models / "one.onnx")
+    weights = move_weights(models / "one.onnx")
     away = weights.rename(models / "away")
     request = inference_pb2.RepositoryModelLoadRequest(model_name="one")
     with (

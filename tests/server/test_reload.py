@@ -17,7 +17,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from convlens.client import AsyncClient, Client, ModelSummary, NotFoundError
-from tests.server.graphs import save_graph
+from convlens.server.providers import ModelSource
+from tests.server.graphs import move_weights, save_graph
 from tests.support import RunningServer, grey_png, running_server, save_brightness_model
 
 WHITE = grey_png(255)
@@ -85,6 +86,30 @@ def test_a_file_that_changes_takes_the_place_of_the_old_one(
         _wait(lambda: _label(client) == "day", "the new labels")
     page = server.page("/metrics")
     assert page.count("\nconvlens_model_info{") == 1
+
+
+def test_a_change_of_the_weights_beside_a_file_is_one_of_the_model(
+    models: Path, server: RunningServer
+) -> None:
+    path, other = models / "light.onnx", models / "other.part"
+    save_brightness_model(other, slope=-20.0)
+    with Client(server.address, retries=0) as client:
+        save_brightness_model(path)
+        weights, others = move_weights(path), move_weights(other)
+        _wait(lambda: ModelSource.read(path).sha256 in server.page("/metrics"), "its hash")
+        assert _label(client) == "bright"
+        assert client.describe_model("light").analysis_json
+        own_bytes = path.read_bytes()
+        others.replace(weights)
+        _wait(lambda: _label(client) == "dark", "the new weights")
+        _wait(lambda: ModelSource.read(path).sha256 in server.page("/metrics"), "its new hash")
+        assert path.read_bytes() == own_bytes
+        weights.rename(others)
+        _wait(lambda: bool(_summaries(client)["light", "1"].reason), "the reason")
+        assert f"{weights}: No such file" in _summaries(client)["light", "1"].reason
+        assert _label(client) == "dark"
+        others.rename(weights)
+        _wait(lambda: not _summaries(client)["light", "1"].reason, "its being well again")
 
 
 def test_a_file_that_comes_is_loaded_and_one_that_goes_is_unloaded(
