@@ -46,6 +46,7 @@ def models(watched: tuple[Path, RunningServer]) -> Path:
     with Client(server.address, retries=0) as client:
         _wait(lambda: list(_summaries(client)) == [("light", "1")], "the others' removal")
         _wait(lambda: _label(client) == "bright", "the first model")
+        _wait(lambda: not _summaries(client)["light", "1"].reason, "its being well")
     return folder
 
 
