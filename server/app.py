@@ -156,7 +156,7 @@ class App:
         """All services, behind what is the same for all of them."""
         tokens = Tokens(self.settings.tokens) if self.settings.tokens else None
         edge = Edge(
-            self.metrics,
+            self.metrics.calls,
             tokens,
             self.settings.access_log,
             clients_apart=bool(self.settings.max_in_flight_per_client),

@@ -110,8 +110,9 @@ def load_model(name: str, version: str, source: ModelSource, plan: Plan, machine
         )
     else:
         outputs = _warm_up(session, signature, card.preprocessing)
-    if card.labels is not None and outputs is not None:
-        _check_labels(card.labels, outputs)
+    if card.labels is not None:
+        declared = signature.outputs[0].shape
+        _check_labels(card.labels, declared if outputs is None else outputs.shape)
     return Model(
         name=name,
         version=version,
@@ -193,12 +194,10 @@ def _tolerance(card: ModelCard, plan: Plan) -> float:
     return REDUCED_TOLERANCE if plan.precision != "fp32" or rounds_elsewhere else 0.0
 
 
-def _check_labels(labels: tuple[str, ...], outputs: Array) -> None:
-    """Compare the number of labels with the classes of what the model gave: (n, classes)."""
-    if outputs.ndim == 2 and outputs.shape[1] != len(labels):
-        raise ModelLoadError(
-            f"it has {outputs.shape[1]} classes, and convlens.labels names {len(labels)}"
-        )
+def _check_labels(labels: tuple[str, ...], shape: tuple[int | None, ...]) -> None:
+    """Compare the number of labels with the classes of the first output: (n, classes)."""
+    if len(shape) == 2 and shape[1] not in (None, len(labels)):
+        raise ModelLoadError(f"it has {shape[1]} classes, and convlens.labels names {len(labels)}")
 
 
 def _check_golden(session: Session, golden: Golden, batch: int | None, least: float) -> Array:

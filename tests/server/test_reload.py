@@ -16,7 +16,7 @@ import onnx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from convlens.client import AsyncClient, Client, ModelSummary, NotFoundError
+from convlens.client import AsyncClient, Client, InvalidArgumentError, ModelSummary, NotFoundError
 from convlens.server.providers import ModelSource
 from tests.server.graphs import move_weights, save_graph
 from tests.support import RunningServer, grey_png, running_server, save_brightness_model
@@ -121,11 +121,14 @@ def test_a_file_that_comes_is_loaded_and_one_that_goes_is_unloaded(
         _wait(lambda: ("second", "1") in _summaries(client), "the second model")
         _wait(lambda: _summaries(client)["second", "1"].state == "ready", "its being ready")
         assert _label(client, "second") == "white"
+        with pytest.raises(InvalidArgumentError):
+            client.classify(b"no picture", model="second")
+        assert 'convlens_rejected_total{model="second"' in server.page("/metrics")
         (models / "second.onnx").unlink()
         _wait(lambda: ("second", "1") not in _summaries(client), "its removal")
         with pytest.raises(NotFoundError, match="'second': there are light"):
             _label(client, "second")
-    assert 'model="second"' not in server.page("/metrics").replace("convlens_rejected", "")
+    assert 'model="second"' not in server.page("/metrics")
 
 
 def test_a_broken_new_file_leaves_the_old_one_serving_and_is_reported(
