@@ -30,7 +30,7 @@ from convlens.server.processors import processor_count
 from convlens.server.promotion import Promotion, Promotions
 from convlens.server.ready import Ready
 from convlens.server.settings import Settings
-from convlens.server.signals import either, stop_signals
+from convlens.server.signals import Stop, either, stop_signals
 from convlens.server.worker_process import WorkerProcess
 
 logger = logging.getLogger(__name__)
@@ -57,9 +57,8 @@ def run(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
 
 async def _supervise(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
-    stop = stop_signals()
     registry = CollectorRegistry()
-    with ExitStack() as port:
+    with stop_signals() as stop, ExitStack() as port:
         sockets = [port.enter_context(listener) for listener in bound_sockets(settings)]
         supervisor = Supervisor(_of_each_worker(settings, sockets), on_ready, sockets)
         registry.register(_Page(supervisor, asyncio.get_running_loop()))
@@ -123,8 +122,8 @@ class Supervisor:
             lambda: sum(worker.is_ready for worker in self._workers.values())
         )
 
-    async def run(self, stop: asyncio.Event, metrics_url: str) -> None:
-        """Keep the workers alive until `stop`, then let them finish; set again, it kills them.
+    async def run(self, stop: Stop, metrics_url: str) -> None:
+        """Keep the workers alive until it is to stop, then let them finish, or kill them at once.
 
         Raises:
             StartError: a worker cannot start, or none is left and none stays alive.
@@ -135,11 +134,11 @@ class Supervisor:
         ]
         heart = asyncio.create_task(self._beat())
         try:
-            await either(asyncio.wait(keepers, return_when=asyncio.FIRST_EXCEPTION), stop)
+            await either(asyncio.wait(keepers, return_when=asyncio.FIRST_EXCEPTION), stop.asked)
             for keeper in keepers:
                 if keeper.done():
                     keeper.result()
-            await self._drain(keepers, stop)
+            await self._drain(keepers, stop.at_once)
         finally:
             self._stop.set()
             for worker in self._workers.values():
@@ -147,8 +146,7 @@ class Supervisor:
             await asyncio.gather(*keepers, return_exceptions=True)
             heart.cancel()
 
-    async def _drain(self, keepers: list["asyncio.Task[None]"], stop: asyncio.Event) -> None:
-        stop.clear()
+    async def _drain(self, keepers: list["asyncio.Task[None]"], at_once: asyncio.Event) -> None:
         self._stop.set()
         self.probes.ready = False
         for listener in self._port:  # else connections would wait there for nobody
@@ -161,7 +159,7 @@ class Supervisor:
             await asyncio.gather(*(worker.drain() for worker in self._workers.values()))
             await asyncio.wait(keepers)
 
-        if not await either(finish(), stop):
+        if not await either(finish(), at_once):
             logger.warning("stopping at once")
 
     async def metrics(self) -> Families:
