@@ -133,7 +133,7 @@ def test_however_many_signals_come_while_it_ends_it_ends_well(flags: tuple[str, 
         while server.process.poll() is None:
             server.process.send_signal(signal.SIGTERM)
             server.process.send_signal(signal.SIGINT)
-            time.sleep(0.002)
+            time.sleep(0.02)
         _, log = server.process.communicate()
         assert server.process.returncode == 0, log
     assert "Traceback" not in log
