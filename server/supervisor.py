@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from pydantic import ByteSize
 
 from convlens.server.channel import Handler
-from convlens.server.errors import ProcessGoneError, ServerError, StartError
+from convlens.server.errors import ModelNotFoundError, ProcessGoneError, ServerError, StartError
 from convlens.server.families import (
     Families,
     accumulated,
@@ -193,8 +193,9 @@ class Supervisor:
             failures = [answer for answer in answers if isinstance(answer, ServerError)]
             # One that died meanwhile is replaced by one that knows.
             failures = [error for error in failures if not isinstance(error, ProcessGoneError)]
-            if failures:
+            if any(isinstance(error, ModelNotFoundError) for error in failures):
                 self._mark(name, unloaded=was_unloaded)
+            if failures:  # what could not be loaded is wanted all the same
                 raise failures[0]
 
     async def count(self, contest: Mapping[str, Any], agreed: int, compared: int) -> None:
