@@ -44,9 +44,12 @@ def models(tmp_path: Path) -> Path:
 @pytest.fixture
 def server(models: Path) -> Iterator[RunningServer]:
     """A server with room for two of them."""
-    budget = round(2.5 * session_bytes(models / "one.onnx", Plan()))
-    with running_server("--models", str(models), "--memory-budget", str(budget)) as server:
+    with running_server("--models", str(models), "--memory-budget", str(_budget(models))) as server:
         yield server
+
+
+def _budget(models: Path) -> int:
+    return round(2.5 * session_bytes(models / "one.onnx", Plan()))
 
 
 def _label(client: Client, model: str) -> str:
@@ -124,7 +127,7 @@ async def test_however_many_call_no_more_is_loaded_than_fits(
         await asyncio.gather(*map(ask, range(16)))  # raises what any call raised
         done.set()
         await watching
-    assert 0 < max(seen) <= 2 * session_bytes(models / "one.onnx", Plan())
+    assert 0 < max(seen) <= _budget(models)
 
 
 def test_a_model_that_is_not_loaded_yet_counts_as_ready(server: RunningServer) -> None:
