@@ -216,31 +216,47 @@ class Supervisor:
         """Start a worker, and another one each time that it dies."""
         deaths = 0
         while not self._stop.is_set():
-            worker = await WorkerProcess.start(self._handlers, self._ready, self._port)
-            self._workers[number] = worker
-            if self._stop.is_set():
-                worker.kill()
-            how = await worker.ended()
-            del self._workers[number]
-            self._departed = merge_families([self._departed, accumulated(worker.families)])
-            if self._stop.is_set():
-                return
-            deaths = 1 if worker.served_seconds > STABLE_SECONDS else deaths + 1
-            self._weigh(number, worker, deaths, how)
+            try:
+                worker = await WorkerProcess.start(self._handlers, self._ready, self._port)
+            except OSError as error:  # of processes or descriptors there are none to be had now
+                deaths += 1
+                self._hope(number, deaths, str(error))
+                logger.error("worker %d cannot be started now: %s", number, error)
+            else:
+                how = await self._follow_to_its_end(number, worker)
+                if self._stop.is_set():
+                    return
+                deaths = 1 if worker.served_seconds > STABLE_SECONDS else deaths + 1
+                self._weigh(number, worker, deaths, how)
             pause_seconds = PAUSES_SECONDS[min(deaths, len(PAUSES_SECONDS) - 1)]
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), pause_seconds)
+
+    async def _follow_to_its_end(self, number: int, worker: WorkerProcess) -> str:
+        """Have a worker among the others until it dies; returns how it died."""
+        self._workers[number] = worker
+        if self._stop.is_set():
+            worker.kill()
+        how = await worker.ended()
+        del self._workers[number]
+        self._departed = merge_families([self._departed, accumulated(worker.families)])
+        return how
 
     def _weigh(self, number: int, worker: WorkerProcess, deaths: int, how: str) -> None:
         """Report a death; raises StartError where there is no hope in another try."""
         if worker.failure and not self._has_started:
             raise StartError(worker.failure)
         reason = worker.failure or how
-        alone = not any(other.is_ready for other in self._workers.values())
-        if deaths >= GIVE_UP_AFTER and (alone or not self._has_started) and not worker.ready:
-            raise StartError(f"worker {number} never became ready, {deaths} times: {reason}")
+        if not worker.ready:
+            self._hope(number, deaths, reason)
         self._deaths.inc()
         logger.error("worker %d (process %d) is replaced: %s", number, worker.pid, reason)
+
+    def _hope(self, number: int, deaths: int, reason: str) -> None:
+        """Raise StartError where a worker failed again and again, and nobody else answers."""
+        alone = not any(other.is_ready for other in self._workers.values())
+        if deaths >= GIVE_UP_AFTER and (alone or not self._has_started):
+            raise StartError(f"worker {number} never became ready, {deaths} times: {reason}")
 
     def _ready(self) -> None:
         """Note that one more worker answers."""

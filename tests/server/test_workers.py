@@ -211,6 +211,23 @@ async def test_a_worker_killed_under_load_takes_with_it_the_calls_in_flight_and_
     assert any(replaced in line for line in shared.process.stderr)
 
 
+def test_a_worker_that_cannot_be_replaced_yet_leaves_the_others_at_work(
+    server: RunningServer,
+) -> None:
+    """As where the system has no process to spare; here the supervisor may open no file."""
+    supervisor = server.process.pid
+    former = resource.prlimit(supervisor, resource.RLIMIT_NOFILE)
+    resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (3, former[1]))
+    os.kill(_workers(server)[0], signal.SIGKILL)
+    assert server.process.stderr is not None
+    refused = "cannot be started now: [Errno 24] Too many open files"
+    assert any(refused in line for line in server.process.stderr)
+    with Client(server.address) as client:
+        assert client.classify(WHITE, model="light").predictions
+    resource.prlimit(supervisor, resource.RLIMIT_NOFILE, former)
+    server.wait_for_metric("convlens_workers", lambda value: value == 2)
+
+
 def test_sigterm_finishes_what_is_in_flight_in_every_worker(tmp_path: Path) -> None:
     save_slow_model(tmp_path / "slow.onnx", layers=10)
     flags = ("--models", str(tmp_path), "--workers", "2", "--grace", "60")
