@@ -25,11 +25,15 @@ async def watch(folder: Path, refresh: Callable[[], Awaitable[None]]) -> None:
     A change that cannot be followed, such as the folder itself being gone, is logged; the models
     that are served go on.
     """
+    said = ""
     async for _ in _occasions(folder):
         try:
             await refresh()
+            said = ""
         except ServerError as error:
-            logger.error("a change could not be followed: %s", error)
+            if str(error) != said:  # rather than again with each look
+                logger.error("a change could not be followed: %s", error)
+            said = str(error)
         except Exception:  # our own fault; the next change is followed all the same
             logger.exception("a change could not be followed")
 
