@@ -56,16 +56,16 @@ async def test_a_malformed_message_ends_the_stream_once_those_before_it_are_answ
     slow_server: RunningServer,
 ) -> None:
     picture = pb.ClassifyRequest(image=grey_png(1)).SerializeToString()
-    answers: list[pb.ClassifyResponse] = []
     async with grpc.aio.insecure_channel(slow_server.address) as channel:
         classify = channel.stream_stream(
             "/convlens.v1.Classifier/ClassifyStream",
             request_serializer=bytes,
             response_deserializer=pb.ClassifyResponse.FromString,
         )
+        call = classify(iter((picture, picture, b"\xff", picture)))
+        answers = [await call.read(), await call.read()]
         with pytest.raises(grpc.RpcError, match="the message is malformed") as caught:
-            async for answer in classify(iter((picture, picture, b"\xff", picture))):
-                answers.append(answer)  # noqa: PERF401 - those that came before the error count
+            await call.read()
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert [len(answer.predictions) for answer in answers] == [2, 2]
 
