@@ -1,6 +1,7 @@
 """`ClassifyStream`: many pictures over one stream, each answered on its own."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
@@ -63,7 +64,7 @@ async def test_a_malformed_message_ends_the_stream_once_those_before_it_are_answ
             response_deserializer=pb.ClassifyResponse.FromString,
         )
         call = classify(iter((picture, picture, b"\xff", picture)))
-        answers = [await call.read(), await call.read()]
+        answers: list[Any] = [await call.read(), await call.read()]
         with pytest.raises(grpc.RpcError, match="the message is malformed") as caught:
             await call.read()
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
