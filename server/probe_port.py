@@ -53,6 +53,13 @@ class _Server(ThreadingMixIn, WSGIServer):
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         super().server_bind()
 
+    def get_request(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().get_request()
+        except OSError:  # most likely there are too many open files: who waits goes on waiting
+            time.sleep(POLL_SECONDS)
+            raise
+
 
 class _Server6(_Server):
     address_family = socket.AF_INET6
