@@ -156,7 +156,7 @@ class App:
         """All services, behind what is the same for all of them."""
         tokens = Tokens(self.settings.tokens) if self.settings.tokens else None
         edge = Edge(
-            self.metrics,
+            self.metrics.calls,
             tokens,
             self.settings.access_log,
             clients_apart=bool(self.settings.max_in_flight_per_client),
@@ -202,21 +202,20 @@ def run_loop(work: Coroutine[None, None, None]) -> None:
 
 
 async def _serve(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
-    stop = stop_signals()
-    async with App(settings) as app:
-        address = app.listen()
-        with HttpPort(
-            settings.metrics_host or settings.host,
-            settings.metrics_port,
-            app.metrics.registry,
-            app.probes,
-        ) as http:
-            await app.answer()
-            if await either(app.load(), stop):
-                on_ready(app.describe(address, http.metrics_url))
-                await stop.wait()
-            stop.clear()
-            await app.drain(stop)
+    with stop_signals() as stop:
+        async with App(settings) as app:
+            address = app.listen()
+            with HttpPort(
+                settings.metrics_host or settings.host,
+                settings.metrics_port,
+                app.metrics.registry,
+                app.probes,
+            ) as http:
+                await app.answer()
+                if await either(app.load(), stop.asked):
+                    on_ready(app.describe(address, http.metrics_url))
+                    await stop.asked.wait()
+                await app.drain(stop.at_once)
 
 
 async def _beat(probes: Probes) -> None:

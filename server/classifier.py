@@ -10,9 +10,10 @@ from convlens.analysis import analyze
 from convlens.analysis.errors import AnalysisError
 from convlens.proto import classifier_pb2 as pb
 from convlens.proto import classifier_pb2_grpc as pb_grpc
-from convlens.server.errors import ServerError, status_code
+from convlens.server.errors import ModelLoadError, ServerError, status_code
 from convlens.server.failures import public_message
 from convlens.server.model import Model
+from convlens.server.providers import ModelSource
 from convlens.server.repository import Repository
 from convlens.server.rpc import cost_trailers, deadline_of
 from convlens.server.served_model import Classification, ServedModel
@@ -114,11 +115,12 @@ def _analysis(model: Model) -> str:
     """The analysis of what answers, as JSON; empty where its file is another one by now."""
     try:
         report = analyze(model.path).to_json()
-    except AnalysisError as error:
+        is_the_same = ModelSource.read(model.path).sha256 == model.sha256
+    except (AnalysisError, ModelLoadError) as error:
         if not model.path.exists():
             return ""
         raise ServerError(f"model {model.name!r} cannot be analysed: {error}") from error
-    return json.dumps(report) if report["model"]["sha256"] == model.sha256 else ""
+    return json.dumps(report) if is_the_same else ""
 
 
 def _response(request: pb.ClassifyRequest, answer: Classification) -> pb.ClassifyResponse:

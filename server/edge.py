@@ -17,7 +17,7 @@ from convlens.server.failures import error_trailers, public_message
 from convlens.server.http2 import AbortError, Method
 from convlens.server.logs import ACCESS
 from convlens.server.malformed import all_checked, checked, tolerant
-from convlens.server.metrics import Metrics
+from convlens.server.metrics import CallMetrics
 
 
 class Edge:
@@ -26,14 +26,14 @@ class Edge:
     Generated code takes it for the server.
 
     Args:
-        metrics: of the server.
+        metrics: of RPCs.
         tokens: that callers must have; None where anybody may call.
         access_log: the share of calls that are logged.
         clients_apart: whether clients have limits of their own.
     """
 
     def __init__(
-        self, metrics: Metrics, tokens: Tokens | None, access_log: float, *, clients_apart: bool
+        self, metrics: CallMetrics, tokens: Tokens | None, access_log: float, *, clients_apart: bool
     ) -> None:
         self._clients_apart = clients_apart
         self._metrics = metrics
@@ -118,7 +118,7 @@ class _MethodEdge:
 
     def __init__(
         self,
-        metrics: Metrics,
+        metrics: CallMetrics,
         kind: str,
         method: str,
         tokens: Tokens | None,

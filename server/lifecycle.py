@@ -86,6 +86,8 @@ class Lifecycle:
         await self._free(version, State.UNLOADING, reason)
         self._own_metrics.forget(version.key)
         self._catalogue.remove(version)
+        if not self._catalogue.of_model(version.file.name):
+            self._metrics.forget_model(version.file.name)
         await self._on_change(version.file.name)
         logger.info("model %s version %s is unloaded", *version.key)
 

@@ -1,6 +1,6 @@
 """What Prometheus scrapes: names, labels, buckets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import (
@@ -33,15 +33,14 @@ class ModelMetrics:
     rejected: Callable[[str], None]
 
 
-class Metrics:
-    """All metrics of one server, in a registry of its own."""
+class CallMetrics:
+    """What is counted of RPCs, as in the gRPC ecosystem's dashboards.
 
-    def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        self._infos: dict[tuple[str, str], tuple[str, ...]] = {}
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        model = ("model", "version")
+    Args:
+        registry: that shows it.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
         method = ("grpc_type", "grpc_service", "grpc_method")
         self.started = Counts(
             "grpc_server_started_total", "RPCs started on the server.", method, registry
@@ -59,38 +58,44 @@ class Metrics:
             registry,
             buckets=SECONDS,
         )
-        self._stage_seconds = Distributions(
+
+
+class Metrics:
+    """All metrics of one server, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self.calls = CallMetrics(registry)
+        model = ("model", "version")
+        self._infos: dict[tuple[str, str], tuple[str, ...]] = {}
+
+        def distributions(
+            name: str, documentation: str, buckets: Sequence[float], *more: str
+        ) -> Distributions:
+            return Distributions(name, documentation, (*model, *more), registry, buckets=buckets)
+
+        def gauge(name: str, documentation: str, *more: str) -> Gauge:
+            return Gauge(name, documentation, (*model, *more), registry=registry)
+
+        self._stage_seconds = distributions(
             "convlens_stage_seconds",
             "Time of one picture or row of a tensor in one stage; infer is its batch's run.",
-            (*model, "stage"),
-            registry,
-            buckets=SECONDS,
+            SECONDS,
+            "stage",
         )
-        self._batch_size = Distributions(
-            "convlens_batch_size",
-            "Pictures or rows that shared one inference.",
-            model,
-            registry,
-            buckets=BATCH_SIZES,
+        self._batch_size = distributions(
+            "convlens_batch_size", "Pictures or rows that shared one inference.", BATCH_SIZES
         )
-        self._confidence = Distributions(
-            "convlens_confidence",
-            "Probability of the first prediction.",
-            model,
-            registry,
-            buckets=CONFIDENCES,
+        self._confidence = distributions(
+            "convlens_confidence", "Probability of the first prediction.", CONFIDENCES
         )
-        self._queue_length = Gauge(
-            "convlens_queue_length",
-            "Pictures or rows that wait for an inference.",
-            model,
-            registry=registry,
+        self._queue_length = gauge(
+            "convlens_queue_length", "Pictures or rows that wait for an inference."
         )
-        self._in_flight = Gauge(
-            "convlens_in_flight",
-            "Pictures or rows accepted and not yet answered.",
-            model,
-            registry=registry,
+        self._in_flight = gauge(
+            "convlens_in_flight", "Pictures or rows accepted and not yet answered."
         )
         self._rejected = Counts(
             "convlens_rejected_total",
@@ -98,17 +103,15 @@ class Metrics:
             ("model", "reason"),
             registry,
         )
-        self._model_info = Gauge(
+        self._model_info = gauge(
             "convlens_model_info",
             "The versions that are ready.",
-            (*model, "provider", "precision", "sha256"),
-            registry=registry,
+            "provider",
+            "precision",
+            "sha256",
         )
-        self._load_seconds = Gauge(
-            "convlens_model_load_seconds",
-            "Time from opening the model's file to being ready.",
-            model,
-            registry=registry,
+        self._load_seconds = gauge(
+            "convlens_model_load_seconds", "Time from opening the model's file to being ready."
         )
 
     def add_model(
@@ -160,6 +163,10 @@ class Metrics:
             self._stage_seconds,
         ):
             metric.remove_by_labels({"model": name, "version": version})
+
+    def forget_model(self, name: str) -> None:
+        """Drop what is counted of all versions of a model together, once the last one is gone."""
+        self._rejected.remove_by_labels({"model": name})
 
     def _forget_info(self, name: str, version: str) -> None:
         labels = self._infos.pop((name, version), None)

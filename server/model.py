@@ -2,7 +2,7 @@
 
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,6 @@ from convlens.server.errors import ModelLoadError
 from convlens.server.plan import Machine, Plan
 from convlens.server.precision import answering_precision
 from convlens.server.providers import RUNTIME_ERRORS, ModelSource, Session, open_session
-from convlens.server.providers.cache import has_weights_elsewhere
 from convlens.server.signature import Signature, read_signature
 from convlens.server.tensor import DTYPES, Array
 
@@ -35,7 +34,7 @@ class Model:
         name: as clients know it.
         version: sorts as a number.
         path: of the file.
-        sha256: of the file, in hexadecimal.
+        sha256: of the file, in hexadecimal; see `ModelSource`.
         plan: how it is run.
         precision: that answers, see `answering_precision`.
         metadata: of the file, key by key.
@@ -99,8 +98,7 @@ def load_model(name: str, version: str, source: ModelSource, plan: Plan, machine
         card = ModelCard.from_metadata(metadata)
     except AnalysisError as error:
         raise ModelLoadError(str(error)) from error
-    if _check_survivable(source.path):
-        machine = replace(machine, cache=None)  # it goes by the file, which they may outdate
+    _check_survivable(source.path)
     session = open_session(source, plan, machine)
     if card.preprocessing is not None:
         _check_input(session, card.preprocessing)
@@ -112,8 +110,9 @@ def load_model(name: str, version: str, source: ModelSource, plan: Plan, machine
         )
     else:
         outputs = _warm_up(session, signature, card.preprocessing)
-    if card.labels is not None and outputs is not None:
-        _check_labels(card.labels, outputs)
+    if card.labels is not None:
+        declared = signature.outputs[0].shape
+        _check_labels(card.labels, declared if outputs is None else outputs.shape)
     return Model(
         name=name,
         version=version,
@@ -149,20 +148,14 @@ def _pad(chunk: Array, rows: int) -> Array:
     return np.pad(chunk, [(0, rows - len(chunk))] + [(0, 0)] * (chunk.ndim - 1))
 
 
-def _check_survivable(path: Path) -> bool:
-    """Keep a file from the runtime that would take the whole process down with it.
-
-    Returns:
-        Whether weights of it lie in other files.
-    """
+def _check_survivable(path: Path) -> None:
+    """Keep a file from the runtime that would take the whole process down with it."""
     try:
-        proto = read_model(path).proto
-        hazard = find_runtime_hazard(proto)
+        hazard = find_runtime_hazard(read_model(path).proto)
     except AnalysisError:  # what is wrong with it, the runtime will say
-        return True  # perhaps
+        return
     if hazard is not None:
         raise ModelLoadError(f"the runtime would not survive {hazard}")
-    return has_weights_elsewhere(proto.graph)
 
 
 def _check_input(session: Session, preprocessing: Preprocessing) -> None:
@@ -201,12 +194,10 @@ def _tolerance(card: ModelCard, plan: Plan) -> float:
     return REDUCED_TOLERANCE if plan.precision != "fp32" or rounds_elsewhere else 0.0
 
 
-def _check_labels(labels: tuple[str, ...], outputs: Array) -> None:
-    """Compare the number of labels with the classes of what the model gave: (n, classes)."""
-    if outputs.ndim == 2 and outputs.shape[1] != len(labels):
-        raise ModelLoadError(
-            f"it has {outputs.shape[1]} classes, and convlens.labels names {len(labels)}"
-        )
+def _check_labels(labels: tuple[str, ...], shape: tuple[int | None, ...]) -> None:
+    """Compare the number of labels with the classes of the first output: (n, classes)."""
+    if len(shape) == 2 and shape[1] not in (None, len(labels)):
+        raise ModelLoadError(f"it has {shape[1]} classes, and convlens.labels names {len(labels)}")
 
 
 def _check_golden(session: Session, golden: Golden, batch: int | None, least: float) -> Array:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from convlens.analysis.card import ModelCard
-from convlens.server.errors import InvalidTensorError
+from convlens.server.errors import InvalidTensorError, ServerError
 from convlens.server.tensor import Tensor
 
 Row = np.ndarray[Any, np.dtype[Any]]
@@ -28,7 +28,8 @@ class Prediction:
 
 def softmax(logits: Row) -> Row:
     """Probabilities of one row of logits, computed in float64 and without overflow."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max())
+    with np.errstate(invalid="ignore"):  # infinity less itself is NaN, which `top_k` looks for
+        shifted = np.exp(logits.astype(np.float64) - logits.max())
     probabilities: Row = shifted / shifted.sum()
     return probabilities
 
@@ -40,9 +41,14 @@ def top_k(row: Row, card: ModelCard, k: int) -> tuple[Prediction, ...]:
         row: (classes,), logits or, where the card says so, probabilities.
         card: of the model.
         k: 0 means `DEFAULT_TOP_K`; more than there are classes means all.
+
+    Raises:
+        ServerError: a logit or a probability is NaN or infinite.
     """
     row = row.reshape(-1)
     probabilities = row if card.softmax else softmax(row)
+    if not np.isfinite(probabilities.sum()):
+        raise ServerError("the model gave no numbers (NaN, or infinite ones) for this picture")
     labels = card.labels or ()
     return tuple(
         [

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
 HEARTBEAT_LIMIT_SECONDS = 10.0
+POLL_SECONDS = 0.1  # between two looks at whether the port is to close: as long may closing take
 
 # Errors of an address, or of a kind of address, that this machine does not have.
 NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
@@ -51,6 +52,13 @@ class _Server(ThreadingMixIn, WSGIServer):
             # IPv4 comes in here too, where the address is that of all interfaces.
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         super().server_bind()
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().get_request()
+        except OSError:  # most likely there are too many open files: who waits goes on waiting
+            time.sleep(POLL_SECONDS)
+            raise
 
 
 class _Server6(_Server):
@@ -99,7 +107,9 @@ class HttpPort:
         port = self._servers[0].server_port
         self.metrics_url = f"http://{bracketed(host)}:{port}/metrics"
         for server in self._servers:
-            threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
+            threading.Thread(
+                target=server.serve_forever, args=(POLL_SECONDS,), name="http", daemon=True
+            ).start()
 
     def __enter__(self) -> "HttpPort":
         return self

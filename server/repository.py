@@ -18,7 +18,7 @@ from convlens.server.errors import (
 from convlens.server.judge import Judge, Jury
 from convlens.server.lifecycle import Lifecycle
 from convlens.server.metrics import Metrics
-from convlens.server.model_files import check_folder, find_model_files
+from convlens.server.model_files import ModelFolder, check_folder
 from convlens.server.on_demand import OnDemand
 from convlens.server.promotion import Promotion, Promotions
 from convlens.server.repository_metrics import RepositoryMetrics
@@ -57,6 +57,7 @@ class Repository:
         jury: Jury | None = None,
     ) -> None:
         self._settings = settings
+        self._folder = ModelFolder(settings.models)
         self._own_metrics = RepositoryMetrics(metrics.registry)
         self._on_change = on_change
         self._catalogue = Catalogue(settings.aliases, settings.default_model, settings.candidates)
@@ -102,7 +103,7 @@ class Repository:
             StartError: there is nothing to load, or not a single file could be loaded.
         """
         if not self._settings.watch:
-            check_folder(self._settings)
+            check_folder(self._settings, await asyncio.to_thread(self._folder.find))
         await self.refresh()
         if not self.ready and not self._settings.watch:
             reasons = "; ".join(f"{entry.file.path}: {entry.reason}" for entry in self.versions)
@@ -115,7 +116,7 @@ class Repository:
             StartError: the folder is gone.
         """
         async with self._changing:
-            files = await asyncio.to_thread(find_model_files, self._settings.models)
+            files = await asyncio.to_thread(self._folder.find)
             wanted = {
                 self._catalogue.entry(file): file
                 for file in files
@@ -125,7 +126,7 @@ class Repository:
                 if version not in wanted:
                     await self._lifecycle.unload(version)
             for version, file in wanted.items():
-                if version.state is State.LOADING or version.file.stamp != file.stamp:
+                if version.state is State.LOADING or version.file != file:
                     await self._lifecycle.take(version, file)
 
     async def load(self, name: str) -> None:
@@ -140,7 +141,7 @@ class Repository:
         await self._finish(self._load(name), self._loading)
 
     async def _load(self, name: str) -> None:
-        files = await asyncio.to_thread(find_model_files, self._settings.models)
+        files = await asyncio.to_thread(self._folder.find)
         if name not in {file.name for file in files}:
             raise ModelNotFoundError(f"no file for model {name!r} in {self._settings.models.name}/")
         self._unloaded.discard(name)

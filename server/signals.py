@@ -1,19 +1,46 @@
-"""SIGTERM and SIGINT as an event; work that an event may interrupt."""
+"""SIGTERM and SIGINT as events; work that an event may interrupt."""
 
 import asyncio
 import signal
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def stop_signals() -> asyncio.Event:
-    """An event that each SIGTERM and each SIGINT sets."""
-    stop = asyncio.Event()
+class Stop(NamedTuple):
+    """What a process is told by its stop signals.
+
+    Attributes:
+        asked: by the first: finish what is in flight, and end.
+        at_once: by the second.
+    """
+
+    asked: asyncio.Event
+    at_once: asyncio.Event
+
+
+@contextmanager
+def stop_signals() -> Iterator[Stop]:
+    """Take SIGTERM and SIGINT as events, and after that not at all: then the process ends anyway.
+
+    A further one would end it without its exit code, or amid a traceback.
+    """
+    stop = Stop(asyncio.Event(), asyncio.Event())
+
+    def take() -> None:
+        (stop.at_once if stop.asked.is_set() else stop.asked).set()
+
     loop = asyncio.get_running_loop()
     for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, stop.set)
-    return stop
+        loop.add_signal_handler(number, take)
+    try:
+        yield stop
+    finally:
+        for number in STOP_SIGNALS:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
 
 async def either(work: Awaitable[object], stop: asyncio.Event) -> bool:

@@ -72,9 +72,11 @@ def read_signature(session: Session, *, pictures: bool) -> Signature:
         pictures: whether the file carries what turns a picture into its input.
 
     Raises:
-        ModelLoadError: something is no tensor, or of a type that cannot be handed over; or the file
-            fixes the batch, and an output lacks it.
+        ModelLoadError: there is no output; something is no tensor, or of a type that cannot be
+            handed over; or the file fixes the batch, and an output lacks it.
     """
+    if not session.get_outputs():
+        raise ModelLoadError("it has no output")
     nodes = (*session.get_inputs(), *session.get_outputs())
     first_axes = {node.shape[0] if node.shape else None for node in nodes}
     named = len(first_axes) == 1 and isinstance(next(iter(first_axes)), str)

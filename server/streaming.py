@@ -25,9 +25,13 @@ async def answer_stream(
         answer: makes one answer, and raises nothing.
         window: the most requests that may be in flight.
         in_order: whether answers come in the order of the requests, or of their completion.
+
+    Raises:
+        Exception: what the requests raise, once all that came before is answered.
     """
     places = asyncio.Semaphore(window)
     answers: asyncio.Queue[asyncio.Task[Response] | None] = asyncio.Queue()
+    faults: list[Exception] = []
 
     async def run(request: Request) -> Response:
         return await answer(request)
@@ -35,13 +39,16 @@ async def answer_stream(
     async def read() -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
-                async for request in requests:
-                    await places.acquire()
-                    task = tasks.create_task(run(request))
-                    if in_order:
-                        answers.put_nowait(task)
-                    else:
-                        task.add_done_callback(answers.put_nowait)
+                try:
+                    async for request in requests:
+                        await places.acquire()
+                        task = tasks.create_task(run(request))
+                        if in_order:
+                            answers.put_nowait(task)
+                        else:
+                            task.add_done_callback(answers.put_nowait)
+                except Exception as error:  # noqa: BLE001 - it is raised once the others are answered
+                    faults.append(error)
         finally:
             answers.put_nowait(None)
 
@@ -51,7 +58,7 @@ async def answer_stream(
             yield await task
             places.release()
         await reader
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from group
     finally:
         reader.cancel()
+    if faults:
+        raise faults[0]

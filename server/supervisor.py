@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from pydantic import ByteSize
 
 from convlens.server.channel import Handler
-from convlens.server.errors import ProcessGoneError, ServerError, StartError
+from convlens.server.errors import ModelNotFoundError, ProcessGoneError, ServerError, StartError
 from convlens.server.families import (
     Families,
     accumulated,
@@ -30,7 +30,7 @@ from convlens.server.processors import processor_count
 from convlens.server.promotion import Promotion, Promotions
 from convlens.server.ready import Ready
 from convlens.server.settings import Settings
-from convlens.server.signals import either, stop_signals
+from convlens.server.signals import Stop, either, stop_signals
 from convlens.server.worker_process import WorkerProcess
 
 logger = logging.getLogger(__name__)
@@ -57,9 +57,8 @@ def run(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
 
 async def _supervise(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
-    stop = stop_signals()
     registry = CollectorRegistry()
-    with ExitStack() as port:
+    with stop_signals() as stop, ExitStack() as port:
         sockets = [port.enter_context(listener) for listener in bound_sockets(settings)]
         supervisor = Supervisor(_of_each_worker(settings, sockets), on_ready, sockets)
         registry.register(_Page(supervisor, asyncio.get_running_loop()))
@@ -123,8 +122,8 @@ class Supervisor:
             lambda: sum(worker.is_ready for worker in self._workers.values())
         )
 
-    async def run(self, stop: asyncio.Event, metrics_url: str) -> None:
-        """Keep the workers alive until `stop`, then let them finish; set again, it kills them.
+    async def run(self, stop: Stop, metrics_url: str) -> None:
+        """Keep the workers alive until it is to stop, then let them finish, or kill them at once.
 
         Raises:
             StartError: a worker cannot start, or none is left and none stays alive.
@@ -135,11 +134,11 @@ class Supervisor:
         ]
         heart = asyncio.create_task(self._beat())
         try:
-            await either(asyncio.wait(keepers, return_when=asyncio.FIRST_EXCEPTION), stop)
+            await either(asyncio.wait(keepers, return_when=asyncio.FIRST_EXCEPTION), stop.asked)
             for keeper in keepers:
                 if keeper.done():
                     keeper.result()
-            await self._drain(keepers, stop)
+            await self._drain(keepers, stop.at_once)
         finally:
             self._stop.set()
             for worker in self._workers.values():
@@ -147,8 +146,7 @@ class Supervisor:
             await asyncio.gather(*keepers, return_exceptions=True)
             heart.cancel()
 
-    async def _drain(self, keepers: list["asyncio.Task[None]"], stop: asyncio.Event) -> None:
-        stop.clear()
+    async def _drain(self, keepers: list["asyncio.Task[None]"], at_once: asyncio.Event) -> None:
         self._stop.set()
         self.probes.ready = False
         for listener in self._port:  # else connections would wait there for nobody
@@ -161,7 +159,7 @@ class Supervisor:
             await asyncio.gather(*(worker.drain() for worker in self._workers.values()))
             await asyncio.wait(keepers)
 
-        if not await either(finish(), stop):
+        if not await either(finish(), at_once):
             logger.warning("stopping at once")
 
     async def metrics(self) -> Families:
@@ -195,8 +193,9 @@ class Supervisor:
             failures = [answer for answer in answers if isinstance(answer, ServerError)]
             # One that died meanwhile is replaced by one that knows.
             failures = [error for error in failures if not isinstance(error, ProcessGoneError)]
-            if failures:
+            if any(isinstance(error, ModelNotFoundError) for error in failures):
                 self._mark(name, unloaded=was_unloaded)
+            if failures:  # what could not be loaded is wanted all the same
                 raise failures[0]
 
     async def count(self, contest: Mapping[str, Any], agreed: int, compared: int) -> None:
@@ -217,31 +216,47 @@ class Supervisor:
         """Start a worker, and another one each time that it dies."""
         deaths = 0
         while not self._stop.is_set():
-            worker = await WorkerProcess.start(self._handlers, self._ready, self._port)
-            self._workers[number] = worker
-            if self._stop.is_set():
-                worker.kill()
-            how = await worker.ended()
-            del self._workers[number]
-            self._departed = merge_families([self._departed, accumulated(worker.families)])
-            if self._stop.is_set():
-                return
-            deaths = 1 if worker.served_seconds > STABLE_SECONDS else deaths + 1
-            self._weigh(number, worker, deaths, how)
+            try:
+                worker = await WorkerProcess.start(self._handlers, self._ready, self._port)
+            except OSError as error:  # of processes or descriptors there are none to be had now
+                deaths += 1
+                self._hope(number, deaths, str(error))
+                logger.error("worker %d cannot be started now: %s", number, error)
+            else:
+                how = await self._follow_to_its_end(number, worker)
+                if self._stop.is_set():
+                    return
+                deaths = 1 if worker.served_seconds > STABLE_SECONDS else deaths + 1
+                self._weigh(number, worker, deaths, how)
             pause_seconds = PAUSES_SECONDS[min(deaths, len(PAUSES_SECONDS) - 1)]
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), pause_seconds)
+
+    async def _follow_to_its_end(self, number: int, worker: WorkerProcess) -> str:
+        """Have a worker among the others until it dies; returns how it died."""
+        self._workers[number] = worker
+        if self._stop.is_set():
+            worker.kill()
+        how = await worker.ended()
+        del self._workers[number]
+        self._departed = merge_families([self._departed, accumulated(worker.families)])
+        return how
 
     def _weigh(self, number: int, worker: WorkerProcess, deaths: int, how: str) -> None:
         """Report a death; raises StartError where there is no hope in another try."""
         if worker.failure and not self._has_started:
             raise StartError(worker.failure)
         reason = worker.failure or how
-        alone = not any(other.is_ready for other in self._workers.values())
-        if deaths >= GIVE_UP_AFTER and (alone or not self._has_started) and not worker.ready:
-            raise StartError(f"worker {number} never became ready, {deaths} times: {reason}")
+        if not worker.ready:
+            self._hope(number, deaths, reason)
         self._deaths.inc()
         logger.error("worker %d (process %d) is replaced: %s", number, worker.pid, reason)
+
+    def _hope(self, number: int, deaths: int, reason: str) -> None:
+        """Raise StartError where a worker failed again and again, and nobody else answers."""
+        alone = not any(other.is_ready for other in self._workers.values())
+        if deaths >= GIVE_UP_AFTER and (alone or not self._has_started):
+            raise StartError(f"worker {number} never became ready, {deaths} times: {reason}")
 
     def _ready(self) -> None:
         """Note that one more worker answers."""

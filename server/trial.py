@@ -14,10 +14,10 @@ import numpy as np
 
 from convlens.server.caller import CALLER, Caller, Priority
 from convlens.server.errors import (
-    ModelLoadError,
     ModelNotReadyError,
     OverloadedError,
     ProcessGoneError,
+    ServerError,
 )
 from convlens.server.judge import Contest, Jury
 from convlens.server.promotion import Promotion
@@ -113,7 +113,7 @@ class Trial:
             question, expected = await self._copies.get()
             try:
                 found = await self._ask(*self._candidate.key, _put(question))
-            except (OverloadedError, ModelNotReadyError, ModelLoadError):
+            except ServerError:  # it is not loaded, or gone, or there is no room for copies
                 self._not_compared.inc()
             else:
                 await self._compare(expected, found)

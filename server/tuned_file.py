@@ -155,11 +155,7 @@ class Planner:
     max_batch_size: int = Plan.max_batch_size
 
     def choose(self, source: ModelSource) -> Choice:
-        """The tuned plan where there is one that still holds, else the base; the log says why.
-
-        Raises:
-            OSError: the model's file is gone.
-        """
+        """The tuned plan where there is one that still holds, else the base; the log says why."""
         path = tuned_path(source.path)
         base = Choice(source, self._untuned(source))
         if self.goal == "off" or not path.exists():
@@ -192,7 +188,7 @@ class Planner:
 
     def _untuned(self, source: ModelSource) -> Plan:
         """The base; a tiny network's rows share what a run costs besides, as many as may."""
-        if source.path.stat().st_size < TINY_BYTES:
+        if source.size_bytes < TINY_BYTES:
             return replace(self.base, max_batch_size=self.max_batch_size)
         return self.base
 

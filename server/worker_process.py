@@ -57,13 +57,23 @@ class WorkerProcess:
             handlers: of the supervisor, which it may call.
             on_ready: is called when it answers.
             port: bound; all workers answer there.
+
+        Raises:
+            OSError: the system has no process, or no descriptor, to spare.
         """
         ours, theirs = socket.socketpair()
-        with theirs:
-            fds = [end.fileno() for end in (theirs, *port)]
-            # -P: nothing in the folder from which the server was started stands in for a package.
-            command = (sys.executable, "-P", "-m", "convlens.server.worker", *map(str, fds))
-            process = await asyncio.create_subprocess_exec(*command, pass_fds=fds, stdin=DEVNULL)
+        try:
+            with theirs:
+                fds = [end.fileno() for end in (theirs, *port)]
+                # -P: nothing in the folder from which the server was started stands in for a
+                # package.
+                command = (sys.executable, "-P", "-m", "convlens.server.worker", *map(str, fds))
+                process = await asyncio.create_subprocess_exec(
+                    *command, pass_fds=fds, stdin=DEVNULL
+                )
+        except OSError:
+            ours.close()
+            raise
         worker = cls(process, on_ready)
         own: dict[str, Handler] = {"ready": worker._note_ready, "failed": worker._note_failure}
         worker._channel = await Channel.open(ours, {**handlers, **own})

@@ -10,7 +10,6 @@ import grpc
 
 from convlens.server.http2.frames import ErrorCode, reset, window_update
 from convlens.server.http2.heads import Metadata, RequestHead, status_fields
-from convlens.server.http2.held import Held
 from convlens.server.http2.messages import Message, MessageError
 from convlens.server.http2.method import AbortError, Method
 from convlens.server.http2.requests import Requests
@@ -24,11 +23,12 @@ class CallWire(ResponseWire, Protocol):
 
     Attributes:
         peer: the address of the client.
-        held: what all calls have the server hold.
     """
 
     peer: str
-    held: Held
+
+    def hold(self, change_bytes: int) -> None:
+        """A call has the server hold so much more, or less."""
 
     def forget(self, call: "Call") -> None:
         """The call is over."""
@@ -290,7 +290,7 @@ class Call:
         change_bytes = held_bytes - self.held_bytes
         if change_bytes:
             self.held_bytes = held_bytes
-            self._wire.held.change(change_bytes)
+            self._wire.hold(change_bytes)
 
     def _grant(self) -> None:
         """Let the client send more, unless the handler has yet to read what it sent."""

@@ -39,6 +39,7 @@ class Connection(Wire):
 
     Attributes:
         gone: is done once the connection is closed.
+        held_bytes: that the calls have the server hold.
     """
 
     def __init__(
@@ -52,7 +53,8 @@ class Connection(Wire):
         super().__init__(inbox)
         self._connections = connections
         self.gone: asyncio.Future[None] = self._loop.create_future()
-        self.held = held
+        self.held_bytes = 0
+        self._held = held
         self.send_window = frames.DEFAULT_WINDOW
         self.stream_window = frames.DEFAULT_WINDOW
         self.max_frame = frames.SMALLEST_MAX_FRAME
@@ -125,10 +127,10 @@ class Connection(Wire):
         self._lingering.add(task)
         task.add_done_callback(self._lingering.discard)
 
-    @property
-    def held_bytes(self) -> int:
-        """That the calls have the server hold."""
-        return sum(call.held_bytes for call in self._calls.values())
+    def hold(self, change_bytes: int) -> None:
+        """A call has the server hold so much more, or less."""
+        self.held_bytes += change_bytes
+        self._held.change(change_bytes)
 
     def make_room(self) -> None:
         """End the call that holds the most, of several the last that came."""
@@ -190,8 +192,7 @@ class Connection(Wire):
         last = bool(flags & frames.END_STREAM)
         if not payload and not last:
             self._idle()
-        call = self._call(stream)
-        if call is not None:
+        if (call := self._call(stream)) is not None:
             call.received(payload, size, last=last)
 
     def _check_turn(self, kind: int, stream: int) -> None:
@@ -204,8 +205,7 @@ class Connection(Wire):
         if block is None:  # its end has not come
             return
         head = self._heads.read(block.payload)
-        call = self._calls.get(block.stream)
-        if call is not None:  # a client's trailers, which say nothing
+        if (call := self._calls.get(block.stream)) is not None:  # trailers, which say nothing
             if not block.last:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "trailers that are not the end")
             call.received(NOTHING, 0, last=True)
@@ -260,8 +260,7 @@ class Connection(Wire):
 
     def _reset(self, stream: int, payload: bytes) -> None:
         sized(payload, 4)
-        call = self._call(stream)
-        if call is not None:
+        if (call := self._call(stream)) is not None:
             call.cancel()
 
     def _settings(self, flags: int, payload: bytes) -> None:

@@ -5,11 +5,13 @@ from typing import Protocol
 
 
 class Holder(Protocol):
-    """One of those who share the room: a connection, with its calls."""
+    """One of those who share the room: a connection, with its calls.
 
-    @property
-    def held_bytes(self) -> int:
-        """That it has the server hold."""
+    Attributes:
+        held_bytes: that it has the server hold.
+    """
+
+    held_bytes: int
 
     def make_room(self) -> None:
         """End the call that holds the most, if any."""

@@ -205,7 +205,10 @@ class Wire(asyncio.BufferedProtocol):
         """Take what is there, while the answers are read; returns where the rest is."""
         at, end = 0, len(data)
         if not self._has_preface:
-            at = self._take_preface(data)
+            if not self._take_preface(data):
+                self._needed_bytes = len(frames.PREFACE)
+                return 0
+            at = len(frames.PREFACE)
         elif self._missing_bytes:
             at = self._take_missing(data, 0)
         self._needed_bytes = frames.HEAD_BYTES
@@ -232,13 +235,13 @@ class Wire(asyncio.BufferedProtocol):
                 break
         return at
 
-    def _take_preface(self, data: memoryview) -> int:
-        """Take the client's first bytes; returns where they end, once they are all there."""
+    def _take_preface(self, data: memoryview) -> bool:
+        """Take the client's first bytes; returns whether they are all there."""
         length = len(frames.PREFACE)
         if not frames.PREFACE.startswith(bytes(data[:length])):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "this port speaks gRPC over HTTP/2")
         self._has_preface = len(data) >= length
-        return length if self._has_preface else 0
+        return self._has_preface
 
     def _take_missing(self, data: memoryview, at: int) -> int:
         """Take from there what is missing of a frame of DATA; returns where that ends."""

@@ -9,10 +9,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from onnx import GraphProto
 
 logger = logging.getLogger(__name__)
 
@@ -50,19 +46,6 @@ def cache_folder(root: Path, *key: str) -> Path | None:
         logger.warning("no cache in %s: it may not be written", folder)
         return None
     return folder
-
-
-def has_weights_elsewhere(graph: "GraphProto") -> bool:
-    """Whether the graph, or a body of its operators, names weights in other files.
-
-    They may change while the model's own file, by which the cache goes, stays the same.
-    """
-    attributes = [attribute for node in graph.node for attribute in node.attribute]
-    tensors = (*graph.initializer, *(it.t for it in attributes if it.HasField("t")))
-    if any(tensor.external_data for tensor in tensors):
-        return True
-    bodies = (body for it in attributes for body in (it.g, *it.graphs) if body.node)
-    return any(map(has_weights_elsewhere, bodies))
 
 
 def cached_folder(folder: Path, name: str, make: Callable[[Path], None]) -> Path:

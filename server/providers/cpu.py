@@ -24,10 +24,11 @@ def open_cpu(source: ModelSource, plan: Plan, machine: Machine) -> Session:
 
     What the optimiser makes of a large one is kept, its weights in a file of their own, in the
     order in which the kernels read them. They are mapped into memory: opening takes milliseconds,
-    and sessions, also of other processes, share them.
+    and sessions, also of other processes, share them. So it is with any whose weights lie in files
+    of their own: these would be mapped, too, and whoever overwrites a mapped file ends the process.
     """
-    is_small = source.path.stat().st_size < CACHED_FROM_BYTES
-    if machine.cache is not None and not is_small:
+    is_small = source.size_bytes < CACHED_FROM_BYTES
+    if machine.cache is not None and (source.weights or not is_small):
         folder = cache_folder(machine.cache, "cpu", source.sha256, ort.__version__)
         if folder is not None:
             try:

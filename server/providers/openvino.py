@@ -102,6 +102,8 @@ def open_openvino(source: ModelSource, plan: Plan, machine: Machine) -> Session:
         "INFERENCE_NUM_THREADS": plan.instances * plan.threads,
         # Pinned, every process of a machine begins at the same core.
         "ENABLE_CPU_PINNING": False,
+        # Whoever overwrites a mapped file ends the process.
+        "ENABLE_MMAP": not source.weights,
     }
     inputs, outputs = _declared(source.path)
     folder = None

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from convlens.server.errors import ModelLoadError
+from convlens.server.external_data import external_files
 from convlens.server.plan import Machine, Plan, Precision
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when onnxruntime is imported
@@ -62,28 +64,54 @@ class Session(Protocol):
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model's file, and what tells it from any other.
+    """A model's file, with those that hold weights of it, and what tells it from any other.
 
     Attributes:
         path: of the file.
-        sha256: of its bytes, in hexadecimal.
+        sha256: in hexadecimal: of the file's bytes; where weights lie in other files, of the lines
+            that `sha256sum` prints for it and for each of them, the names left out.
+        size_bytes: of all these files.
+        weights: the files beside it that hold weights of it.
     """
 
     path: Path
     sha256: str
+    size_bytes: int
+    weights: tuple[Path, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> "ModelSource":
-        """Hash a file.
+        """Hash a file, and those that it names.
 
         Raises:
-            ModelLoadError: it cannot be read.
+            ModelLoadError: one cannot be read.
         """
-        try:
-            with path.open("rb") as file:
-                return cls(path, hashlib.file_digest(file, "sha256").hexdigest())
-        except OSError as error:
-            raise ModelLoadError(str(error)) from error
+        weights = external_files(path)
+        hashed = [_hashed(file) for file in (path, *weights)]
+        sha256 = hashed[0][0]
+        if weights:
+            lines = "".join(f"{digest}\n" for digest, _ in hashed)
+            sha256 = hashlib.sha256(lines.encode()).hexdigest()
+        return cls(path, sha256, sum(size for _, size in hashed), weights)
+
+
+def _hashed(path: Path) -> tuple[str, int]:
+    """The SHA-256 of a file, and its size in bytes."""
+    try:
+        # A pipe that nobody writes to is opened all the same; its kind is seen before it is read.
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ModelLoadError(f"{path}: it is not a regular file")
+            return hashlib.file_digest(file, "sha256").hexdigest(), status.st_size
+    except OSError as error:
+        raise ModelLoadError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ModelLoadError(f"{path}: no file can have that name: {error}") from error
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 @dataclass(frozen=True)

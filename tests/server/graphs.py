@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import set_external_data
 
 Shape = Sequence[int | str | None]
 
@@ -29,6 +30,18 @@ def save_graph(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, path)
     return path
+
+
+def move_weights(path: Path) -> Path:
+    """Move a model's floats into a file beside it, `NAME.onnx.data`; returns that one."""
+    apart = path.with_name(f"{path.name}.data")
+    apart.unlink(missing_ok=True)
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            set_external_data(tensor, location=apart.name)
+    onnx.save(model, path)
+    return apart
 
 
 def save_two_inputs(path: Path) -> Path:

@@ -1,8 +1,10 @@
 """`ClassifyStream`: many pictures over one stream, each answered on its own."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
+import pytest
 
 from convlens.proto import classifier_pb2 as pb
 from convlens.proto import classifier_pb2_grpc as pb_grpc
@@ -49,6 +51,24 @@ async def test_a_bad_picture_is_answered_with_an_error_and_the_stream_goes_on(
     assert not answers["bad"].predictions
     assert answers["good"].predictions
     assert answers["also good"].predictions
+
+
+async def test_a_malformed_message_ends_the_stream_once_those_before_it_are_answered(
+    slow_server: RunningServer,
+) -> None:
+    picture = pb.ClassifyRequest(image=grey_png(1)).SerializeToString()
+    async with grpc.aio.insecure_channel(slow_server.address) as channel:
+        classify = channel.stream_stream(
+            "/convlens.v1.Classifier/ClassifyStream",
+            request_serializer=bytes,
+            response_deserializer=pb.ClassifyResponse.FromString,
+        )
+        call = classify(iter((picture, picture, b"\xff", picture)))
+        answers: list[Any] = [await call.read(), await call.read()]
+        with pytest.raises(grpc.RpcError, match="the message is malformed") as caught:
+            await call.read()
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert [len(answer.predictions) for answer in answers] == [2, 2]
 
 
 async def test_a_full_queue_makes_a_stream_wait_where_a_call_would_be_refused(

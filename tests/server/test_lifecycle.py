@@ -127,6 +127,18 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
         assert any(call.exception(30) is not None for call in calls)
 
 
+@pytest.mark.parametrize("flags", [(), ("--workers", "2")], ids=["alone", "workers"])
+def test_however_many_signals_come_while_it_ends_it_ends_well(flags: tuple[str, ...]) -> None:
+    with running_server(*flags) as server:
+        while server.process.poll() is None:
+            server.process.send_signal(signal.SIGTERM)
+            server.process.send_signal(signal.SIGINT)
+            time.sleep(0.02)
+        _, log = server.process.communicate()
+        assert server.process.returncode == 0, log
+    assert "Traceback" not in log
+
+
 def test_a_broken_model_beside_good_ones_is_said_and_does_not_stop_them(tmp_path: Path) -> None:
     save_brightness_model(tmp_path / "good.onnx")
     (tmp_path / "broken.onnx").write_bytes(BUNDLED.read_bytes()[:1000])

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import grpc
 import numpy as np
-import onnx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from onnx.external_data_helper import set_external_data
 
 from convlens.client import AsyncClient, Client, ServerError
 from convlens.proto import inference_pb2, inference_pb2_grpc
@@ -21,6 +19,7 @@ from convlens.server.plan import Plan
 from convlens.server.processors import processor_count
 from convlens.server.providers import ModelSource
 from convlens.server.tuned_file import Tuned, tuned_key, tuned_path
+from tests.server.graphs import move_weights
 from tests.server.tensors import raw_request
 from tests.support import (
     BUNDLED,
@@ -45,9 +44,12 @@ def models(tmp_path: Path) -> Path:
 @pytest.fixture
 def server(models: Path) -> Iterator[RunningServer]:
     """A server with room for two of them."""
-    budget = round(2.5 * session_bytes(models / "one.onnx", Plan()))
-    with running_server("--models", str(models), "--memory-budget", str(budget)) as server:
+    with running_server("--models", str(models), "--memory-budget", str(_budget(models))) as server:
         yield server
+
+
+def _budget(models: Path) -> int:
+    return round(2.5 * session_bytes(models / "one.onnx", Plan()))
 
 
 def _label(client: Client, model: str) -> str:
@@ -101,6 +103,33 @@ async def test_models_that_do_not_fit_together_lose_no_call(server: RunningServe
             assert labels == [name] * 20
 
 
+async def test_however_many_call_no_more_is_loaded_than_fits(
+    models: Path, server: RunningServer
+) -> None:
+    seen: list[float] = []
+    done = asyncio.Event()
+
+    async def watch() -> None:
+        while not done.is_set():
+            page = await asyncio.to_thread(server.page, "/metrics")
+            resident = [it for it in page.splitlines() if it.startswith("convlens_resident_b")]
+            seen.append(sum(float(line.rsplit(" ", 1)[1]) for line in resident))
+
+    async with AsyncClient(server.address, retries=0) as client:
+
+        async def ask(number: int) -> None:
+            for turn in range(8):
+                name = ("one", "two", "three")[(number + turn) % 3]
+                answer = await client.classify(WHITE, model=name, top_k=1)
+                assert answer.predictions[0].label == name
+
+        watching = asyncio.create_task(watch())
+        await asyncio.gather(*map(ask, range(16)))  # raises what any call raised
+        done.set()
+        await watching
+    assert 0 < max(seen) <= _budget(models)
+
+
 def test_a_model_that_is_not_loaded_yet_counts_as_ready(server: RunningServer) -> None:
     assert server.page("/readyz") == "ok\n"
     assert server.lines[-1].startswith("serving one, three, two on ")
@@ -123,11 +152,7 @@ def test_a_model_that_is_not_loaded_yet_counts_as_ready(server: RunningServer) -
 def test_a_model_that_lacked_a_file_is_loaded_once_it_is_there(
     models: Path, flags: tuple[str, ...]
 ) -> None:
-    weights = models / "one.data"
-    model = onnx.load(models / "one.onnx")
-    (tensor,) = (entry for entry in model.graph.initializer if entry.name == "weight")
-    set_external_data(tensor, location=weights.name)
-    onnx.save(model, models / "one.onnx")
+    weights = move_weights(models / "one.onnx")
     away = weights.rename(models / "away")
     request = inference_pb2.RepositoryModelLoadRequest(model_name="one")
     with (

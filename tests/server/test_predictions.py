@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from convlens.analysis.card import ModelCard
+from convlens.server.errors import ServerError
 from convlens.server.predictions import top_k
 
 ABC = ModelCard(labels=("a", "b", "c"))
@@ -22,6 +23,21 @@ def test_huge_logits_do_not_overflow() -> None:
 
 def test_ties_go_to_the_lower_index() -> None:
     assert [entry.index for entry in top_k(np.zeros(3, np.float32), ABC, 3)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("k", [1, 9])
+@pytest.mark.parametrize("softmax", [False, True])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_no_number_is_no_answer(bad: float, softmax: bool, k: int) -> None:
+    row = np.zeros(12, np.float32)
+    row[3] = bad
+    with pytest.raises(ServerError, match="the model gave no numbers"):
+        top_k(row, ModelCard(model={"softmax": softmax}), k)
+
+
+def test_a_class_that_is_out_of_the_question_is_one() -> None:
+    (first,) = top_k(np.array([-np.inf, 1, -np.inf], np.float32), ABC, 1)
+    assert (first.label, first.probability) == ("b", 1.0)
 
 
 @pytest.mark.parametrize("k", [1, 5, 8, 9, 40])

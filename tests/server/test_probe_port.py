@@ -1,7 +1,12 @@
 """Where the pages for those who watch are to be had."""
 
+import os
+import resource
 import socket
+import time
 import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -59,3 +64,24 @@ def test_a_server_answers_on_ipv6_while_its_metrics_stay_on_an_address_of_their_
         with grpc.insecure_channel(server.address) as channel:
             models = pb_grpc.ClassifierStub(channel).ListModels(pb.ListModelsRequest()).models
     assert [model.name for model in models] == ["lenet5"]
+
+
+def test_one_who_cannot_be_accepted_costs_nothing_while_he_waits() -> None:
+    with running_server() as server:
+        pid, port = server.process.pid, int(server.metrics_url.rsplit(":", 1)[1].split("/")[0])
+        taken = max(int(fd.name) for fd in Path(f"/proc/{pid}/fd").iterdir())
+        former = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (taken + 1, former[1]))
+        with ExitStack() as waiting:
+            for _ in range(3):
+                waiting.enter_context(socket.create_connection(("127.0.0.1", port)))
+            before = _processor_seconds(pid)
+            time.sleep(1.0)
+            assert _processor_seconds(pid) - before < 0.3
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, former)
+        assert "convlens_model_info" in server.page("/metrics")
+
+
+def _processor_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -132,7 +132,7 @@ def test_what_is_kept_of_a_large_model_computes_the_same(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("provider", ["cpu", pytest.param("openvino", marks=openvino)])
 def test_weights_in_a_file_of_their_own_may_change(provider: str, tmp_path: Path) -> None:
-    """The cache goes by the bytes of the model's own file, which stay the same."""
+    """The bytes of the model's own file, which has a name in the cache, stay the same."""
     path = tmp_path / "apart.onnx"
     for value in (1.0, 2.0):
         save_graph(

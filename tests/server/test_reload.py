@@ -16,8 +16,9 @@ import onnx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from convlens.client import AsyncClient, Client, ModelSummary, NotFoundError
-from tests.server.graphs import save_graph
+from convlens.client import AsyncClient, Client, InvalidArgumentError, ModelSummary, NotFoundError
+from convlens.server.providers import ModelSource
+from tests.server.graphs import move_weights, save_graph
 from tests.support import RunningServer, grey_png, running_server, save_brightness_model
 
 WHITE = grey_png(255)
@@ -45,6 +46,7 @@ def models(watched: tuple[Path, RunningServer]) -> Path:
     with Client(server.address, retries=0) as client:
         _wait(lambda: list(_summaries(client)) == [("light", "1")], "the others' removal")
         _wait(lambda: _label(client) == "bright", "the first model")
+        _wait(lambda: not _summaries(client)["light", "1"].reason, "its being well")
     return folder
 
 
@@ -87,6 +89,30 @@ def test_a_file_that_changes_takes_the_place_of_the_old_one(
     assert page.count("\nconvlens_model_info{") == 1
 
 
+def test_a_change_of_the_weights_beside_a_file_is_one_of_the_model(
+    models: Path, server: RunningServer
+) -> None:
+    path, other = models / "light.onnx", models / "other.part"
+    save_brightness_model(other, slope=-20.0)
+    with Client(server.address, retries=0) as client:
+        save_brightness_model(path)
+        weights, others = move_weights(path), move_weights(other)
+        _wait(lambda: ModelSource.read(path).sha256 in server.page("/metrics"), "its hash")
+        assert _label(client) == "bright"
+        assert client.describe_model("light").analysis_json
+        own_bytes = path.read_bytes()
+        others.replace(weights)
+        _wait(lambda: _label(client) == "dark", "the new weights")
+        _wait(lambda: ModelSource.read(path).sha256 in server.page("/metrics"), "its new hash")
+        assert path.read_bytes() == own_bytes
+        weights.rename(others)
+        _wait(lambda: bool(_summaries(client)["light", "1"].reason), "the reason")
+        assert f"{weights}: No such file" in _summaries(client)["light", "1"].reason
+        assert _label(client) == "dark"
+        others.rename(weights)
+        _wait(lambda: not _summaries(client)["light", "1"].reason, "its being well again")
+
+
 def test_a_file_that_comes_is_loaded_and_one_that_goes_is_unloaded(
     models: Path, server: RunningServer
 ) -> None:
@@ -95,11 +121,14 @@ def test_a_file_that_comes_is_loaded_and_one_that_goes_is_unloaded(
         _wait(lambda: ("second", "1") in _summaries(client), "the second model")
         _wait(lambda: _summaries(client)["second", "1"].state == "ready", "its being ready")
         assert _label(client, "second") == "white"
+        with pytest.raises(InvalidArgumentError):
+            client.classify(b"no picture", model="second")
+        assert 'convlens_rejected_total{model="second"' in server.page("/metrics")
         (models / "second.onnx").unlink()
         _wait(lambda: ("second", "1") not in _summaries(client), "its removal")
         with pytest.raises(NotFoundError, match="'second': there are light"):
             _label(client, "second")
-    assert 'model="second"' not in server.page("/metrics").replace("convlens_rejected", "")
+    assert 'model="second"' not in server.page("/metrics")
 
 
 def test_a_broken_new_file_leaves_the_old_one_serving_and_is_reported(

@@ -83,6 +83,31 @@ def test_a_model_with_a_type_that_cannot_be_handed_over_is_refused_by_name(tmp_p
         load_model("bfloat", "1", ModelSource.read(path), Plan(), Machine())
 
 
+def test_a_model_without_an_output_is_refused(tmp_path: Path) -> None:
+    row = (TensorProto.FLOAT, ("batch", 2))
+    nodes = [helper.make_node("Identity", ["x"], ["y"])]
+    path = save_graph(tmp_path / "mute.onnx", nodes, {"x": row}, {})
+    with pytest.raises(ModelLoadError, match="it has no output"):
+        load_model("mute", "1", ModelSource.read(path), Plan(), Machine())
+
+
+def test_labels_are_counted_also_where_nothing_can_be_run_before_a_request_comes(
+    tmp_path: Path,
+) -> None:
+    path = save_model(
+        tmp_path / "any.onnx",
+        [
+            helper.make_node("ReduceMean", ["input"], ["mean"], axes=[2, 3], keepdims=0),
+            helper.make_node("MatMul", ["mean", "weights"], ["logits"]),
+        ],
+        {"weights": np.ones((1, 2), np.float32)},
+        input_shape=("batch", 1, "height", "width"),
+        metadata={"labels": ["a", "b", "c"]},
+    )
+    with pytest.raises(ModelLoadError, match=r"it has 2 classes, and convlens.labels names 3"):
+        load_model("any", "1", ModelSource.read(path), Plan(), Machine())
+
+
 @pytest.mark.parametrize(
     ("save", "batched"), [(save_two_inputs, True), (save_types, False), (save_total, False)]
 )

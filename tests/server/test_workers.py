@@ -1,11 +1,15 @@
 """Several processes behind one port: one may die, all do as they are told, and count together."""
 
 import asyncio
+import itertools
 import os
+import resource
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -161,47 +165,67 @@ def test_what_a_dead_worker_had_counted_stays_counted(shared: RunningServer) -> 
     assert _handled(shared, "ListModels") == counted
 
 
-async def test_a_worker_killed_under_load_loses_no_call_that_is_retried(
+async def test_a_worker_killed_under_load_takes_with_it_the_calls_in_flight_and_no_other(
     shared: RunningServer,
 ) -> None:
     done = asyncio.Event()
-    broken: list[str] = []
+    broken: set[int] = set()  # a client may try twice before it knows that its connection is gone
 
-    async def call_until_done() -> int:
+    async def call_until_done(number: int) -> int:
         answered = 0
         async with grpc.aio.insecure_channel(shared.address, OWN_CONNECTION) as channel:
             classify: Any = pb_grpc.ClassifierStub(channel).Classify
+            request = pb.ClassifyRequest(image=DIGIT, top_k=1)
             while not done.is_set():
-                request = pb.ClassifyRequest(image=DIGIT, top_k=1)
-                while True:
-                    try:
-                        answer = await classify(request, timeout=30)
-                        break
-                    except grpc.aio.AioRpcError as error:
-                        assert error.code() is grpc.StatusCode.UNAVAILABLE, error  # noqa: PT017
-                        broken.append(error.details() or "")
-                        await asyncio.sleep(0.05)
-                assert answer.predictions[0].label == DIGITS[0].name[0]
-                answered += 1
+                try:
+                    answer = await classify(request, timeout=30, wait_for_ready=True)
+                except grpc.aio.AioRpcError as error:
+                    assert error.code() is grpc.StatusCode.UNAVAILABLE, error  # noqa: PT017
+                    broken.add(number)
+                else:
+                    assert answer.predictions[0].label == DIGITS[0].name[0]
+                    answered += 1
         return answered
 
     shared.wait_for_metric("convlens_workers", lambda value: value == 2)
-    callers = [asyncio.create_task(call_until_done()) for _ in range(12)]
-    await asyncio.sleep(0.5)
+    callers = [asyncio.create_task(call_until_done(number)) for number in range(12)]
+    port = int(shared.address.rpartition(":")[2])
     before = _workers(shared)
-    os.kill(before[0], signal.SIGKILL)
+
+    def connections() -> list[int]:
+        return [_open_connections(pid, port) for pid in before]
+
+    await asyncio.to_thread(_wait, lambda: sum(connections()) == 12, "all connections")
+    killed, second = before
+    its_connections = connections()[0]
+    os.kill(killed, signal.SIGKILL)
     await asyncio.to_thread(_wait, lambda: len(set(_workers(shared)) - set(before)) == 1, "it")
-    second = before[1]
-    await asyncio.sleep(0.5)
+    await asyncio.to_thread(shared.wait_for_metric, "convlens_workers", lambda value: value == 2)
     done.set()
     answered = await asyncio.gather(*callers)  # raises what any call raised
     assert min(answered) > 0
-    assert broken  # those that were in flight in it
+    assert 0 < len(broken) <= its_connections
     assert second in _workers(shared)
     assert shared.process.stderr is not None
-    replaced = f"(process {before[0]}) is replaced: killed by SIGKILL"
+    replaced = f"(process {killed}) is replaced: killed by SIGKILL"
     assert any(replaced in line for line in shared.process.stderr)
-    shared.wait_for_metric("convlens_workers", lambda value: value == 2)
+
+
+def test_a_worker_that_cannot_be_replaced_yet_leaves_the_others_at_work(
+    server: RunningServer,
+) -> None:
+    """As where the system has no process to spare; here the supervisor may open no file."""
+    supervisor = server.process.pid
+    former = resource.prlimit(supervisor, resource.RLIMIT_NOFILE)
+    resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (3, former[1]))
+    os.kill(_workers(server)[0], signal.SIGKILL)
+    assert server.process.stderr is not None
+    refused = "cannot be started now: [Errno 24] Too many open files"
+    assert any(refused in line for line in server.process.stderr)
+    with Client(server.address) as client:
+        assert client.classify(WHITE, model="light").predictions
+    resource.prlimit(supervisor, resource.RLIMIT_NOFILE, former)
+    server.wait_for_metric("convlens_workers", lambda value: value == 2)
 
 
 def test_sigterm_finishes_what_is_in_flight_in_every_worker(tmp_path: Path) -> None:
@@ -271,6 +295,58 @@ def test_unloading_and_loading_reach_every_worker_and_those_that_come_later(
             admin.RepositoryModelLoad(inference_pb2.RepositoryModelLoadRequest(model_name=name))
     with _connections(server) as channels:
         assert [_names(channel) for channel in channels] == [{"light", "other", "third"}] * 16
+
+
+def _leave_one_descriptor(pid: int) -> tuple[int, int]:
+    """Let a process open no more than one file at a time; returns its former limits."""
+    taken = {int(fd.name) for fd in Path(f"/proc/{pid}/fd").iterdir()}
+    free = (number for number in itertools.count() if number not in taken)
+    next(free)
+    former = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (next(free), former[1]))
+    return former
+
+
+def test_a_load_that_one_worker_refuses_is_told_and_holds_up_nobody(server: RunningServer) -> None:
+    """Reading a model takes two descriptors at a time."""
+    load = inference_pb2.RepositoryModelLoadRequest(model_name="other")
+    done = threading.Event()
+
+    def call_until_done(channel: grpc.Channel) -> int:
+        classify = pb_grpc.ClassifierStub(channel).Classify
+        for answered in itertools.count(1):
+            classify(pb.ClassifyRequest(model="light", image=WHITE), timeout=30)
+            if done.is_set():
+                return answered
+        raise AssertionError
+
+    with _connections(server) as channels, ThreadPoolExecutor(4) as threads:
+        admin: Any = inference_pb2_grpc.GRPCInferenceServiceStub(channels[0])
+        admin.RepositoryModelUnload(inference_pb2.RepositoryModelUnloadRequest(model_name="other"))
+        assert [_names(channel) for channel in channels] == [{"light"}] * 16
+        willing, refusing = _workers(server)
+        limits = _leave_one_descriptor(refusing)
+        calls = [threads.submit(call_until_done, channel) for channel in channels[:4]]
+        with pytest.raises(grpc.RpcError) as caught:
+            admin.RepositoryModelLoad(load)
+        done.set()
+        assert all(call.result(60) > 0 for call in calls)  # raises what any call raised
+        assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert "Too many open files" in (caught.value.details() or "")
+        names = [_names(channel) for channel in channels]
+        assert {frozenset(each) for each in names} == {
+            frozenset({"light"}),
+            frozenset({"light", "other"}),
+        }
+    os.kill(willing, signal.SIGKILL)
+    _wait(lambda: willing not in _workers(server) and len(_workers(server)) == 2, "a new one")
+    resource.prlimit(refusing, resource.RLIMIT_NOFILE, limits)
+    server.wait_for_metric("convlens_workers", lambda value: value == 2)
+    with _connections(server) as channels:
+        assert {"light", "other"} in [_names(channel) for channel in channels]
+        admin = inference_pb2_grpc.GRPCInferenceServiceStub(channels[0])
+        admin.RepositoryModelLoad(load)
+        assert [_names(channel) for channel in channels] == [{"light", "other"}] * 16
 
 
 def _answers(server: RunningServer) -> bool:

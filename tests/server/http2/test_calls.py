@@ -51,6 +51,20 @@ async def test_frames_come_in_any_pieces(peer: Peer, piece_bytes: int) -> None:
     assert (await peer.answer(stream)).messages == [message]
 
 
+@pytest.mark.parametrize("first_bytes", [1, 9, 15, 23])
+async def test_a_client_begins_in_any_pieces(served: Served, first_bytes: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    peer = Peer(reader, writer)
+    peer.h2.initiate_connection()
+    sent = peer.h2.data_to_send()
+    peer.raw(sent[:first_bytes])
+    await asyncio.sleep(0.01)
+    peer.raw(sent[first_bytes:])
+    assert (await peer.ask("/test/Echo", framed(b"x"))).messages == [b"x"]
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_a_photograph_fits_into_one_frame(peer: Peer) -> None:
     photograph = framed(bytes(range(240)) * 250)
     stream = peer.open(end=False)
