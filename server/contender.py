@@ -78,7 +78,7 @@ class Contender:
 
 def best(contenders: Sequence[Contender]) -> list[Contender]:
     """The fastest few, and whatever answers a single image soonest."""
-    fastest = sorted(contenders, key=lambda one: -one.images_per_second(one.best_size))
+    fastest = sorted(contenders, key=lambda one: -one.served_per_second(one.best_size))
     soonest = sorted(contenders, key=lambda one: one.soonest_seconds)
     return list({id(one): one for one in (*fastest[: FINALISTS - 1], *soonest[:2])}.values())
 

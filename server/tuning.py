@@ -163,7 +163,7 @@ class Tuner:
                 continue
             entry = Contender(source, plan, model.precision, agreement, {})
             for size in self._batch_sizes(model):
-                entry.seconds[size] = [measure_run(model, trial.inputs, size)]
+                self._measure(entry, model, trial, size)
                 too_long = entry.seconds[size][0] > self._budget_seconds / 100
                 if too_long or size not in entry.promising_sizes:
                     break  # larger ones would eat the budget up, or gain no more
@@ -190,11 +190,16 @@ class Tuner:
                     return finalists
                 self._say(f"round {number}: {entry.plan.provider} {entry.plan.precision}")
                 for size in sizes:
-                    entry.seconds[size].append(measure_run(model, trial.inputs, size))
-                    if trial.pictures:
-                        seconds = measure_serving(model, trial.pictures, size, self._processors)
-                        entry.picture_seconds.setdefault(size, []).append(seconds)
+                    self._measure(entry, model, trial, size)
         return finalists
+
+    def _measure(self, entry: Contender, model: Model, trial: Trial, size: int) -> None:
+        """Time one round of a way to run, in batches of a size."""
+        seconds = measure_run(model, trial.inputs, size)
+        entry.seconds.setdefault(size, []).append(seconds)
+        if trial.pictures:
+            seconds = measure_serving(model, trial.pictures, size, self._processors)
+            entry.picture_seconds.setdefault(size, []).append(seconds)
 
     def _write(self, finalists: Sequence[Contender]) -> Iterator[tuple[Path, Tuned]]:
         for source in self._sources:
