@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any
 
 import prometheus_client
@@ -109,14 +109,17 @@ class App:
         """Answer what comes in, if only that no model is ready yet."""
         self._server.start()
 
-    async def load(self) -> None:
+    async def load(self, unloaded: Collection[str] = ()) -> None:
         """Load the models, and say from then on that requests may be sent.
+
+        Args:
+            unloaded: the names of those that are not to be loaded until they are asked for.
 
         Raises:
             StartError: there is nothing to serve.
         """
         keep_imports()
-        await self.repository.start()
+        await self.repository.start(unloaded)
         self._health.started()
         if self.settings.watch:
             following = watch(self.settings.models, self.repository.refresh)

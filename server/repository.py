@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any, TypeVar
 
 from convlens.server.access import GRANT
@@ -96,16 +96,20 @@ class Repository:
         """Whether any model can be asked."""
         return any(version.can_be_asked for version in self.versions)
 
-    async def start(self) -> None:
+    async def start(self, unloaded: Collection[str] = ()) -> None:
         """Load what the folder holds, for the first time; with a memory budget, look at it.
+
+        Args:
+            unloaded: the names of models that `unload` was asked for before.
 
         Raises:
             StartError: there is nothing to load, or not a single file could be loaded.
         """
+        self._unloaded.update(unloaded)
         if not self._settings.watch:
             check_folder(self._settings, await asyncio.to_thread(self._folder.find))
         await self.refresh()
-        if not self.ready and not self._settings.watch:
+        if self.versions and not self.ready and not self._settings.watch:
             reasons = "; ".join(f"{entry.file.path}: {entry.reason}" for entry in self.versions)
             raise StartError(f"no model could be loaded: {reasons}")
 

@@ -17,7 +17,7 @@ from typing import Any
 from convlens.server.administration import SharedAdministration
 from convlens.server.app import App, run_loop
 from convlens.server.channel import Channel, Handler
-from convlens.server.errors import ModelNotFoundError, ProcessGoneError, StartError
+from convlens.server.errors import ProcessGoneError, StartError
 from convlens.server.families import Families, read_families
 from convlens.server.judge import SharedJury
 from convlens.server.logs import configure_logs
@@ -101,9 +101,7 @@ async def _serve(worker: Worker, supervisor: Channel) -> None:
 async def _start(
     worker: Worker, app: App, assignment: Mapping[str, Any], supervisor: Channel
 ) -> None:
-    await app.load()
-    for name in assignment["unloaded"]:
-        await _unload(app, name)
+    await app.load(assignment["unloaded"])
     for promotion in assignment["promoted"]:
         await app.repository.promote(Promotion(**promotion))
     worker.has_loaded.set()
@@ -111,14 +109,6 @@ async def _start(
     address = app.listen(worker.port)
     await app.answer()
     await supervisor.call("ready", asdict(app.describe(address)))
-
-
-async def _unload(app: App, name: str) -> None:
-    """Follow what the other workers were told; a model whose files are gone is as good as that."""
-    try:
-        await app.repository.unload(name)
-    except ModelNotFoundError:
-        return
 
 
 if __name__ == "__main__":

@@ -65,8 +65,7 @@ class WorkerProcess:
         try:
             with theirs:
                 fds = [end.fileno() for end in (theirs, *port)]
-                # -P: nothing in the folder from which the server was started stands in for a
-                # package.
+                # -P: nothing in the folder where the server was started stands in for a package.
                 command = (sys.executable, "-P", "-m", "convlens.server.worker", *map(str, fds))
                 process = await asyncio.create_subprocess_exec(
                     *command, pass_fds=fds, stdin=DEVNULL

@@ -229,9 +229,9 @@ def test_a_worker_that_cannot_be_replaced_yet_leaves_the_others_at_work(
 
 
 def test_sigterm_finishes_what_is_in_flight_in_every_worker(tmp_path: Path) -> None:
-    save_slow_model(tmp_path / "slow.onnx", layers=10)
-    flags = ("--models", str(tmp_path), "--workers", "2", "--grace", "60")
-    with running_server(*flags) as server, _connections(server, 6) as channels:
+    save_slow_model(tmp_path / "slow.onnx", layers=30)
+    flags = ("--models", str(tmp_path), "--workers", "2", "--max-batch-size", "1")
+    with running_server(*flags, "--grace", "60") as server, _connections(server, 6) as channels:
         calls = [
             pb_grpc.ClassifierStub(channel).Classify.future(pb.ClassifyRequest(image=WHITE))
             for channel in channels
@@ -295,6 +295,26 @@ def test_unloading_and_loading_reach_every_worker_and_those_that_come_later(
             admin.RepositoryModelLoad(inference_pb2.RepositoryModelLoadRequest(model_name=name))
     with _connections(server) as channels:
         assert [_names(channel) for channel in channels] == [{"light", "other", "third"}] * 16
+    # By the first two workers, and when that was asked for: those in between left it alone.
+    assert _log_after_stop(server).count("model other version 1 is being loaded") == 4
+
+
+def test_a_worker_may_start_where_all_models_were_unloaded(server: RunningServer) -> None:
+    with grpc.insecure_channel(server.address) as channel:
+        admin: Any = inference_pb2_grpc.GRPCInferenceServiceStub(channel)
+        for name in ("light", "other"):
+            admin.RepositoryModelUnload(inference_pb2.RepositoryModelUnloadRequest(model_name=name))
+    old = _workers(server)
+    for pid in old:
+        os.kill(pid, signal.SIGKILL)
+    _wait(lambda: not set(old) & set(_workers(server)) and len(_workers(server)) == 2, "new ones")
+    load = inference_pb2.RepositoryModelLoadRequest(model_name="light")
+    with grpc.insecure_channel(server.address) as channel:
+        admin = inference_pb2_grpc.GRPCInferenceServiceStub(channel)
+        admin.RepositoryModelLoad(load, wait_for_ready=True)
+    server.wait_for_metric("convlens_workers", lambda value: value == 2)
+    assert len(_workers(server)) == 2
+    assert server.metric("convlens_worker_deaths_total") == 2
 
 
 def _leave_one_descriptor(pid: int) -> tuple[int, int]:
