@@ -24,7 +24,7 @@ from convlens.analysis.entry import (
 )
 from convlens.analysis.graph import StoredTensor
 from convlens.analysis.graph_reader import dtype_name
-from convlens.analysis.shape_step import ShapeStep, slice_bounds
+from convlens.analysis.shape_step import ShapeStep, cut, slice_bounds
 from convlens.analysis.symbolic import Expression, product
 from convlens.analysis.values import MAX_ENTRIES, Values, broadcast_shape, concatenate
 
@@ -158,9 +158,7 @@ def _slice(step: ShapeStep) -> Values | None:
         return None
     index: list[slice] = [slice(None)] * data.ndim
     for axis, start, end, stride in bounds:
-        # An end before the first entry, which Python writes as None.
-        stop = None if stride < 0 and end < -data.shape[axis] else int(end)
-        index[axis] = slice(int(start), stop, int(stride))
+        index[axis] = cut(data.shape[axis], int(start), int(end), int(stride))
     return data.slice(index)
 
 

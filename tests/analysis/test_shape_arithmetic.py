@@ -222,3 +222,29 @@ def test_integers_are_computed_as_their_type_holds_them(
     )
     (found,) = analyze(path).outputs
     assert found.shape == _measured(path, (1, 1, 32, 32))["y"]
+
+
+@pytest.mark.parametrize(("start", "end"), [(-9, -(2**63)), (-4, -9), (9, 0), (-1, -5), (-9, 9)])
+@pytest.mark.parametrize("stride", [-1, -3])
+def test_a_backward_slice_begins_at_the_first_entry_at_the_latest(
+    start: int, end: int, stride: int, tmp_path: Path
+) -> None:
+    path = save_graph(
+        tmp_path / "model.onnx",
+        [
+            node("Slice", "x start end axis stride", "cut"),
+            node("Shape", "x", "lengths"),
+            node("Slice", "lengths start end first stride", "sizes"),
+            node("ConstantOfShape", "sizes", "y"),
+        ],
+        {
+            "start": np.array([start]),
+            "end": np.array([end]),
+            "axis": np.array([2]),
+            "first": np.array([0]),
+            "stride": np.array([stride]),
+        },
+        (2, 3, 4, 5),
+    )
+    found = {t.name: t.shape for layer in analyze(path).layers for t in layer.outputs}
+    assert found == _measured(path, (2, 3, 4, 5))
