@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import groupby
+from itertools import count, groupby
 from math import floor
 
 from convlens.analysis.layer import Layer
 from convlens.analysis.layer_table import shown_name
+from convlens.analysis.number import to_float
 from convlens.analysis.report import Report
 from convlens.analysis.text_layout import printable
 
@@ -48,9 +49,9 @@ def central_box(layer: Layer, size: tuple[int, int]) -> Box | None:
     ):
         if length is None or stride is None or start is None:
             return None
-        to_middle = (size[axis] - 1) / 2 - float(start) - (float(length) - 1) / 2
-        lows[axis] = float(start) + float(stride) * floor(to_middle / float(stride) + 0.5)
-        lengths[axis] = float(length)
+        to_middle = (size[axis] - 1) / 2 - to_float(start) - (to_float(length) - 1) / 2
+        lows[axis] = to_float(start) + to_float(stride) * floor(to_middle / to_float(stride) + 0.5)
+        lengths[axis] = to_float(length)
     return Box(lows[1], lows[0], lengths[1], lengths[0])
 
 
@@ -148,7 +149,7 @@ def _grid(top: float, y: Callable[[float], float]) -> Iterable[str]:
     """About four lines at round numbers, each with its number."""
     step = next(
         factor * 10**power
-        for power in range(9)
+        for power in count()
         for factor in (1, 2, 5)
         if top / (factor * 10**power) <= 5
     )
@@ -183,12 +184,14 @@ def _colour(index: int, count: int) -> int:
 
 
 def _largest(layer: Layer) -> float | None:
-    sizes = [float(size) for size in layer.receptive_field.size or () if size is not None]
+    sizes = [to_float(size) for size in layer.receptive_field.size or () if size is not None]
     return max(sizes, default=None)
 
 
 def _stride(layer: Layer) -> float:
-    strides = [float(stride) for stride in layer.receptive_field.stride or () if stride is not None]
+    strides = [
+        to_float(stride) for stride in layer.receptive_field.stride or () if stride is not None
+    ]
     return max(strides, default=1.0)
 
 

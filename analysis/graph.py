@@ -23,6 +23,7 @@ class StoredTensor:
         shape: all integers.
         proto: the tensor as stored, without its values where it is larger than a few KB.
         takes_space: False where a node makes it of a shape and one value.
+        sparse_count: how many of its values the file holds, the others being zero; None where all.
     """
 
     name: str
@@ -30,11 +31,17 @@ class StoredTensor:
     shape: tuple[int, ...]
     proto: TensorProto | None = None
     takes_space: bool = True
+    sparse_count: int | None = None
+
+    @property
+    def stored_count(self) -> int:
+        """How many values it has, without the zeros that a sparse one leaves out."""
+        return prod(self.shape) if self.sparse_count is None else self.sparse_count
 
     @property
     def stored_bytes(self) -> int:
-        """What its values take in the file."""
-        return storage_bytes(prod(self.shape), self.dtype) if self.takes_space else 0
+        """What its values take in the file; the places of a sparse tensor's do not count."""
+        return storage_bytes(self.stored_count, self.dtype) if self.takes_space else 0
 
     @property
     def tensor(self) -> Tensor:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from convlens.analysis.graph import Graph, Node, StoredTensor
@@ -241,9 +242,14 @@ def _numbers(attribute: AttributeProto) -> TensorProto | None:
 
 
 def _stored(tensor: TensorProto, name: str) -> StoredTensor:
-    dims = tuple([max(dim, 0) for dim in tensor.dims])
-    return StoredTensor(name, dtype_name(tensor.data_type), dims, tensor)
+    return StoredTensor(name, dtype_name(tensor.data_type), _stored_shape(tensor.dims), tensor)
 
 
 def _stored_sparse(tensor: "SparseTensorProto", name: str) -> StoredTensor:
-    return StoredTensor(name, dtype_name(tensor.values.data_type), tuple(tensor.dims))
+    shape = _stored_shape(tensor.dims)
+    count = min(prod(_stored_shape(tensor.values.dims)), prod(shape))
+    return StoredTensor(name, dtype_name(tensor.values.data_type), shape, sparse_count=count)
+
+
+def _stored_shape(dims: Iterable[int]) -> tuple[int, ...]:
+    return tuple([max(dim, 0) for dim in dims])

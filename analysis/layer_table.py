@@ -5,7 +5,7 @@ from typing import Literal
 
 from convlens.analysis.layer import Layer
 from convlens.analysis.module_tree import Module, group_by_module
-from convlens.analysis.number import Number
+from convlens.analysis.number import Number, to_float
 from convlens.analysis.receptive_field import PerAxis, ReceptiveField
 from convlens.analysis.report import Report
 from convlens.analysis.shape import format_shape
@@ -162,5 +162,5 @@ def _macs_text(layers: tuple[Layer, ...], macs: int | None) -> str:
 
 
 def _largest(values: PerAxis) -> float | None:
-    known = [float(value) for value in values or () if value is not None]
+    known = [to_float(value) for value in values or () if value is not None]
     return max(known, default=None)

@@ -1,5 +1,6 @@
 """Parameters: which stored tensors are weights, and which node each of them belongs to."""
 
+import re
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,16 @@ _DEQUANTISERS = frozenset({"DequantizeLinear", "com.microsoft::DequantizeLinear"
 # The first output holds the values of the first input; other inputs, as the scale of a
 # DequantizeLinear, say how.
 _CARRIERS = _DEQUANTISERS | {"Cast", "Expand", "Reshape", "Slice", "Squeeze", "Unsqueeze"}
+
+# Weights of so few bits are floats that were quantised; longer integers are sizes and indices.
+_NARROW = frozenset({"int2", "int4", "int8", "uint2", "uint4", "uint8"})
+# What scales and shifts them to floats where no DequantizeLinear does.
+_SCALERS = frozenset({"Div", "Mul", "Sub"})
+
+# The scale and the shift of a BatchNormalization that has none are ones and zeros that PyTorch's
+# exporters made, and named themselves.
+_NEUTRAL = {1: 1.0, 2: 0.0}
+_MADE_BY_EXPORTER = re.compile(r"(.*/)?Constant(_\d+)?_output_0|val_\d+")
 
 # BatchNormalization's running mean and variance.
 _STATISTICS_INPUTS = frozenset({3, 4})
@@ -59,8 +70,8 @@ def count_parameters(graph: Graph, folded: int | None = None) -> tuple[Parameter
     A weight that reaches its user through operators on constants alone (a Transpose, a Cast, a
     DequantizeLinear) belongs to that user. Integers that steer an operator (the target of a
     Reshape) and single numbers (the 0.5 of a Mul) are no parameters. A quantised weight counts as
-    the numbers of its float twin; its scale and zero point do not. The weights of a body belong to
-    the If, Loop or Scan around it.
+    the numbers of its float twin; its scale and zero point do not. Of a sparse weight the values
+    that the file holds count. The weights of a body belong to the If, Loop or Scan around it.
 
     Args:
         graph: whose nodes are counted.
@@ -114,11 +125,10 @@ class _Counter:
             return Parameters(folded_batch_norm=node.folded_batch_norm)
         if self._is_constant(node):
             return Parameters()
-        weights = {
-            origin.name: index
-            for index, origin in self._sources(node)
-            if origin.name not in self.counted and self._is_weight(node, index, origin)
-        }
+        weights: dict[str, int] = {}
+        for index, origin in self._sources(node):
+            if origin.name not in self.counted and self._is_weight(node, index, origin):
+                weights.setdefault(origin.name, index)
         if not weights:
             return Parameters(folded_batch_norm=node.folded_batch_norm)
         self.counted.update(weights)
@@ -146,10 +156,15 @@ class _Counter:
             return True
         read = present[:1] if node.op_type in _CARRIERS else present
         sources = tuple(dict.fromkeys(source for name in read for source in self.origins[name]))
+        if node.op_type in _SCALERS and any(map(self._is_quantised, sources)):
+            sources = tuple(filter(self._is_quantised, sources))
         if node.op_type in _DEQUANTISERS:
             sources = tuple(replace(source, quantised=True) for source in sources)
         self.origins.update(dict.fromkeys(node.outputs, sources))
         return True
+
+    def _is_quantised(self, origin: _Origin) -> bool:
+        return origin.quantised or self.stored[origin.name].dtype in _NARROW
 
     def _filled(self, node: Node) -> StoredTensor:
         """A weight that the file states as a shape and one value."""
@@ -172,9 +187,22 @@ class _Counter:
             return node.op_type in _WEIGHTED
         if node.op_type in QUANTISED_OPERANDS:
             return index in QUANTISED_OPERANDS[node.op_type]
-        if node.op_type in _CONFIGURED or ("float" not in tensor.dtype and not origin.quantised):
+        if node.op_type in _CONFIGURED or _is_neutral(node, index, tensor):
             return False
+        if "float" not in tensor.dtype and not origin.quantised:
+            # Where weights are needed, it came through a Cast.
+            return node.op_type in _WEIGHTED and tensor.dtype in _NARROW
         return node.op_type in _WEIGHTED or prod(tensor.shape) > 1
+
+
+def _is_neutral(node: Node, index: int, tensor: StoredTensor) -> bool:
+    """Whether it is the scale or the shift of a BatchNormalization that learns none."""
+    if node.op_type != "BatchNormalization" or index not in _NEUTRAL:
+        return False
+    if not _MADE_BY_EXPORTER.fullmatch(tensor.name):
+        return False
+    # Long ones are not read; a weight would have the name of its module.
+    return tensor.values is None or set(tensor.values.ravel()) == {_NEUTRAL.get(index)}
 
 
 def _count(graph: Graph, *, had_biases: bool) -> tuple[Parameters, ...]:
@@ -223,7 +251,7 @@ def _values(node: Node, tensor: StoredTensor) -> int:
     if node.op_type == "com.microsoft::MatMulNBits" and tensor.name == node.input(1):
         # Several to a byte, and padded.
         return int(node.attributes.get("N", 0)) * int(node.attributes.get("K", 0))
-    return prod(tensor.shape)
+    return tensor.stored_count
 
 
 def _unfolded_extra(node: Node, stored: Mapping[str, StoredTensor], *, had_biases: bool) -> int:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -115,6 +115,8 @@ def _scan(around: "ShapePass", step: ShapeStep) -> tuple[Shapes, tuple[Body, ...
     states = len(step.shapes) - count
     if not isinstance(graph, Graph) or not 0 <= states < len(step.shapes):
         return None, ()
+    if len(step.shapes) == len(graph.inputs) + 1:
+        return _scan_of_batch(around, step)
     axes = step.attribute("scan_input_axes") or (0,) * count
     sequences = [
         None if shape is None or not -len(shape) <= axis < len(shape) else (shape, axis)
@@ -136,6 +138,20 @@ def _scan(around: "ShapePass", step: ShapeStep) -> tuple[Shapes, tuple[Body, ...
     ]
     bodies = (Body(graph, inside.tensors, inside.bodies, runs),)
     return [*outputs[:states], *stacked], bodies
+
+
+def _scan_of_batch(around: "ShapePass", step: ShapeStep) -> tuple[Shapes, tuple[Body, ...]]:
+    """The Scan of operator set 8: the lengths come first, and each tensor has a batch in front."""
+    batched = step.shapes[1:]
+    batch = next((shape[0] for shape in batched if shape), None)
+    each = replace(step, shapes=tuple([shape and shape[1:] for shape in batched]))
+    outputs, bodies = _scan(around, each)
+    if batch is None or outputs is None:
+        return None, bodies
+    examples = evaluate(batch, {})
+    return [None if shape is None else (batch, *shape) for shape in outputs], tuple(
+        replace(body, runs=None if body.runs is None else body.runs * examples) for body in bodies
+    )
 
 
 def _stacked(shape: Counts | None, length: Count | None, axis: int) -> Counts | None:

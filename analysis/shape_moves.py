@@ -13,6 +13,7 @@ from convlens.analysis.shape_step import (
     ShapeStep,
     broadcast,
     common_size,
+    cut,
     slice_bounds,
 )
 from convlens.analysis.symbolic import Count, floor_quotient, product
@@ -93,9 +94,7 @@ def _slice_length(dim: Count, start: Count, end: Count, stride: Count) -> Count:
     if not isinstance(stride, int):
         raise TypeError("the step of a Slice is not known")
     if isinstance(dim, int) and isinstance(start, int) and isinstance(end, int):
-        # Python would count an end before the first entry from the end.
-        stop = None if stride < 0 and end < -dim else end
-        return len(range(dim)[start:stop:stride])
+        return len(range(dim)[cut(dim, start, end, stride)])
     if stride < 0:
         raise ValueError("a backward Slice of a symbolic axis")
     length = _clamped(end, dim) - _clamped(start, dim)

@@ -106,3 +106,14 @@ def slice_bounds(step: ShapeStep) -> list[tuple[int, Any, Any, Any]] | None:
     steps = step.integers("steps", 4) or [1] * len(starts)
     axes = [int(axis) % len(shape) for axis in axes]
     return list(zip(axes, starts, ends, steps, strict=True))
+
+
+def cut(length: int, start: int, end: int, step: int) -> slice:
+    """What a Slice takes of an axis, as Python writes it.
+
+    Python counts an end before the first entry from the end again, and takes nothing backwards from
+    a start before the first entry, where ONNX takes that entry.
+    """
+    if step > 0:
+        return slice(start, end, step)
+    return slice(max(start, -length), None if end < -length else end, step)

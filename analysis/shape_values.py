@@ -11,12 +11,26 @@ from math import floor, isfinite, prod
 from typing import Any
 
 from convlens.analysis.bounds import greatest, is_at_most, is_bounded, least
+from convlens.analysis.entry import (
+    c_modulo,
+    equal,
+    extreme,
+    less,
+    less_or_equal,
+    modulo,
+    ratio,
+    whole_quotient,
+    wrap_around,
+)
 from convlens.analysis.graph import StoredTensor
-from convlens.analysis.shape_step import ShapeStep, slice_bounds
-from convlens.analysis.symbolic import Count, Expression, exact_quotient, product
+from convlens.analysis.graph_reader import dtype_name
+from convlens.analysis.shape_step import ShapeStep, cut, slice_bounds
+from convlens.analysis.symbolic import Expression, product
 from convlens.analysis.values import MAX_ENTRIES, Values, broadcast_shape, concatenate
 
 _MAX_FLOATS = 32
+# Operators whose result may not fit into the type of its integers.
+_OVERFLOWING = frozenset({"Abs", "Add", "Cast", "Mul", "Neg", "ReduceProd", "ReduceSum", "Sub"})
 # As many indices as no axis is long.
 _MAX_RUN = 2**31
 
@@ -52,7 +66,15 @@ def fold(step: ShapeStep) -> Values | None:
         return values
     if values.size > MAX_ENTRIES:
         return None
+    if step.node.op_type in _OVERFLOWING:
+        values = values.map(wrap_around(_result_dtype(step)))
     return values if all(is_bounded(entry) for entry in values.ravel()) else None
+
+
+def _result_dtype(step: ShapeStep) -> str:
+    if step.node.op_type == "Cast":
+        return dtype_name(step.attribute("to", 0))
+    return next(iter(step.dtypes), "")
 
 
 def _shape(step: ShapeStep) -> Values | None:
@@ -87,59 +109,11 @@ def _map(function: Callable[..., Any]) -> Callable[[ShapeStep], Values | None]:
 def _divide(step: ShapeStep) -> Values | None:
     # A size that was cast to a float is still an integer here: only its type tells.
     is_float = any("float" in dtype for dtype in step.dtypes)
-    return _map(_ratio if is_float else _whole_quotient)(step)
+    return _map(ratio if is_float else whole_quotient)(step)
 
 
-def _ratio(left: Any, right: Any) -> Any:
-    if isinstance(right, Expression):
-        return None if isinstance(left, Fraction) else exact_quotient(left, right)
-    return left / Fraction(right)
-
-
-def _whole_quotient(left: Any, right: Any) -> Any:
-    """Integer division towards zero, as ONNX has it; for formulas, which are sizes, it is floor."""
-    if isinstance(left, int) and isinstance(right, int):
-        quotient = abs(left) // abs(right)
-        return quotient if (left < 0) == (right < 0) else -quotient
-    return left // right
-
-
-def _modulo(left: Any, right: Any) -> Any:
-    return left % right
-
-
-def _equal(left: Any, right: Any) -> bool | None:
-    if left == right:
-        return True
-    if not isinstance(left, Expression) and not isinstance(right, Expression):
-        return False
-    different = is_at_most(left + 1, right) or is_at_most(right + 1, left)
-    return False if different else None
-
-
-def _less(left: Any, right: Any) -> bool | None:
-    if not isinstance(left, Expression) and not isinstance(right, Expression):
-        return bool(left < right)
-    if is_at_most(left + 1, right):
-        return True
-    return False if is_at_most(right, left) else None
-
-
-def _less_or_equal(left: Any, right: Any) -> bool | None:
-    less = _less(right, left)
-    return None if less is None else not less
-
-
-def _extreme(function: Callable[[Count, Count], Count]) -> Callable[..., Any]:
-    def folded(*entries: Any) -> Any:
-        result = entries[0]
-        for entry in entries[1:]:
-            numbers = not isinstance(result, Expression) and not isinstance(entry, Expression)
-            plain = min if function is least else max
-            result = plain(result, entry) if numbers else function(result, entry)
-        return result
-
-    return folded
+def _modulo(step: ShapeStep) -> Values | None:
+    return _map(c_modulo if step.attribute("fmod", 0) else modulo)(step)
 
 
 def _where(step: ShapeStep) -> Values | None:
@@ -184,9 +158,7 @@ def _slice(step: ShapeStep) -> Values | None:
         return None
     index: list[slice] = [slice(None)] * data.ndim
     for axis, start, end, stride in bounds:
-        # An end before the first entry, which Python writes as None.
-        stop = None if stride < 0 and end < -data.shape[axis] else int(end)
-        index[axis] = slice(int(start), stop, int(stride))
+        index[axis] = cut(data.shape[axis], int(start), int(end), int(stride))
     return data.slice(index)
 
 
@@ -290,18 +262,18 @@ _FOLDS: Mapping[str, Callable[[ShapeStep], Values | None]] = {
     "Concat": _concat,
     "ConstantOfShape": _constant_of_shape,
     "Div": _divide,
-    "Equal": _map(_equal),
+    "Equal": _map(equal),
     "Expand": _expand,
     "Floor": _map(floor),
     "Gather": _gather,
-    "Greater": _map(lambda left, right: _less(right, left)),
-    "GreaterOrEqual": _map(lambda left, right: _less_or_equal(right, left)),
+    "Greater": _map(lambda left, right: less(right, left)),
+    "GreaterOrEqual": _map(lambda left, right: less_or_equal(right, left)),
     "Identity": _identity,
-    "Less": _map(_less),
-    "LessOrEqual": _map(_less_or_equal),
-    "Max": _map(_extreme(greatest)),
-    "Min": _map(_extreme(least)),
-    "Mod": _map(_modulo),
+    "Less": _map(less),
+    "LessOrEqual": _map(less_or_equal),
+    "Max": _map(extreme(greatest)),
+    "Min": _map(extreme(least)),
+    "Mod": _modulo,
     "Mul": _map(lambda left, right: left * right),
     "Neg": _map(lambda entry: -entry),
     "NonZero": _non_zero,
@@ -309,8 +281,8 @@ _FOLDS: Mapping[str, Callable[[ShapeStep], Values | None]] = {
     "Or": _map(lambda left, right: left or right),
     "Range": _range,
     "Reciprocal": _map(lambda entry: 1 / Fraction(entry)),
-    "ReduceMax": _reduce(_extreme(greatest)),
-    "ReduceMin": _reduce(_extreme(least)),
+    "ReduceMax": _reduce(extreme(greatest)),
+    "ReduceMin": _reduce(extreme(least)),
     "ReduceProd": _reduce(lambda *entries: product(entries)),
     "ReduceSum": _reduce(lambda *entries: sum(entries)),
     "Reshape": _reshape,

@@ -218,6 +218,31 @@ def test_a_scan_gives_its_slices_stacked(tmp_path: Path) -> None:
     assert layer.flops == 8 * 16
 
 
+def test_a_scan_of_operator_set_8_runs_for_each_of_a_batch(tmp_path: Path) -> None:
+    body = _body(
+        [node("MatMul", "state w", "next"), node("Add", "next slice", "out")],
+        [_value("next", (1, 3)), _value("out", (1, 3))],
+        [_value("state", (1, 3)), _value("slice", (1, 3))],
+        stored={"w": weight(3, 3)},
+    )
+    scan = helper.make_node("Scan", ["", "first", "x"], ["last", "y"], body=body, num_scan_inputs=1)
+    graph = _body(
+        [scan],
+        [_value("last", (2, 1, 3)), _value("y", (2, 5, 1, 3))],
+        [_value("first", (2, 1, 3)), _value("x", (2, 5, 1, 3))],
+    )
+    path = tmp_path / "model.onnx"
+    opset = helper.make_opsetid("", 8)
+    onnx.save_model(helper.make_model(graph, opset_imports=[opset], ir_version=4), path)
+    fed = {"first": weight(2, 1, 3), "x": weight(2, 5, 1, 3)}
+
+    (layer,) = analyze(path).layers
+
+    measured = open_session(path.read_bytes()).run(["last", "y"], fed)
+    assert [tensor.shape for tensor in layer.outputs] == [values.shape for values in measured]
+    assert layer.macs == 2 * 5 * 9
+
+
 def _function(name: str, nodes: Sequence[onnx.NodeProto]) -> onnx.FunctionProto:
     return helper.make_function("local", name, ["a", "w"], ["b"], nodes, OPSETS)
 

@@ -1,3 +1,4 @@
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from convlens.analysis import Layer, analyze
@@ -322,3 +324,57 @@ def test_a_product_that_transposes_its_operands_counts_what_it_joins(
     assert layer.outputs[0].shape == measured.shape == output
     # Of ones, each output is the number of products that it adds up.
     assert layer.macs == measured.sum()
+
+
+@pytest.mark.parametrize("dynamo", [True, False])
+def test_a_batch_norm_without_scales_learns_nothing(tmp_path: Path, *, dynamo: bool) -> None:
+    # As many channels as make the scales too long to be read.
+    network = nn.Sequential(
+        nn.BatchNorm2d(4, affine=False), nn.Conv2d(4, 1500, 1), nn.BatchNorm2d(1500, affine=False)
+    )
+    # What training leaves: statistics that are no longer ones and zeros.
+    for batch_norm in (network[0], network[2]):
+        nn.init.uniform_(batch_norm.running_mean, 1, 2)  # type: ignore[arg-type]
+        nn.init.uniform_(batch_norm.running_var, 1, 2)  # type: ignore[arg-type]
+    path = tmp_path / "model.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            nn.Sequential(network[0], nn.ReLU(), network[1], nn.ReLU(), network[2]).eval(),
+            (torch.zeros(1, 4, 8, 8),),
+            str(path),
+            dynamo=dynamo,
+        )
+
+    totals = analyze(path).totals
+
+    assert totals.learnable == 4 * 1500 + 1500
+    assert totals.statistics == 2 * 4 + 2 * 1500
+
+
+def test_a_tensor_that_is_scale_and_variance_is_a_scale(tmp_path: Path) -> None:
+    # As exporters write a new network, where both are ones.
+    (layer,) = _layers(
+        tmp_path,
+        node("BatchNormalization", "x ones zeros zeros ones", "y"),
+        ones=weight(1),
+        zeros=weight(1, value=0.0),
+    )
+    assert (layer.parameters.learnable, layer.parameters.statistics) == (2, 0)
+
+
+def test_a_sparse_weight_counts_the_values_that_the_file_holds(tmp_path: Path) -> None:
+    path = save_graph(
+        tmp_path / "model.onnx", [node("Conv", "x w", "y")], {"w": weight(4, 1, 3, 3)}
+    )
+    model = onnx.load(path)
+    values = numpy_helper.from_array(weight(3), "w")
+    places = numpy_helper.from_array(np.array([0, 5, 9]), "w_places")
+    del model.graph.initializer[:]
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, [4, 1, 3, 3]))
+    onnx.save_model(model, path)
+
+    (layer,) = analyze(path).layers
+
+    assert (layer.parameters.learnable, layer.weight_bytes) == (3, 12)
+    assert layer.macs == 30 * 30 * 4 * 9

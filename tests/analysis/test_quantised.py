@@ -25,7 +25,7 @@ RANDOM = np.random.default_rng(0)
 
 
 def _random(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    return RANDOM.standard_normal(shape).astype(np.float32)
+    return np.asarray(RANDOM.standard_normal(shape), dtype=np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +131,29 @@ def test_an_operator_of_onnxruntimes_own_has_the_shape_and_type_of_a_run(
     (output,) = analyze(path).outputs
 
     assert (output.shape, output.dtype) == (measured.shape, str(measured.dtype))
+
+
+@pytest.mark.parametrize("scaled", ["by one number", "by channel", "not at all"])
+def test_integers_behind_a_cast_are_weights_and_their_scales_are_not(
+    scaled: str, tmp_path: Path
+) -> None:
+    steps = [node("Cast", "stored", "cast", to=TensorProto.FLOAT)]
+    if scaled != "not at all":
+        steps += [node("Sub", "cast zero", "shifted"), node("Mul", "shifted scale", "w")]
+    scale = _random() if scaled == "by one number" else _random(4, 1, 1, 1)
+    path = save_graph(
+        tmp_path / "model.onnx",
+        [*steps, node("Conv", f"x {steps[-1].output[0]}", "y")],
+        {"stored": np.ones((4, 1, 3, 3), dtype=np.int8), "scale": scale, "zero": scale},
+    )
+    totals = analyze(path).totals
+    assert (totals.learnable, totals.weight_bytes) == (36, 36)
+
+
+def test_integers_that_mask_are_no_weights(tmp_path: Path) -> None:
+    path = save_graph(
+        tmp_path / "model.onnx",
+        [node("Cast", "mask", "cast", to=TensorProto.FLOAT), node("Mul", "x cast", "y")],
+        {"mask": np.ones((32, 32), dtype=np.uint8)},
+    )
+    assert analyze(path).totals.parameters == 0

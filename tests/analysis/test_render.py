@@ -1,11 +1,15 @@
 import csv
 import io
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from convlens.analysis import analyze
+from convlens.analysis import Report, analyze
 from convlens.analysis.render_csv import report_csv
+from convlens.analysis.render_html import report_html
+from convlens.analysis.render_markdown import report_markdown
 from convlens.analysis.render_text import format_bytes, plain, report_text
 from convlens.analysis.text_layout import printable
 from tests.analysis.graphs import node, save_graph, weight
@@ -64,6 +68,26 @@ def test_the_marks_in_the_table_are_explained_where_they_occur(
     assert "~" not in plain_text
     assert "at least" not in plain_text
     assert "?" not in plain_text
+
+
+def _text(report: Report) -> str:
+    return plain(report_text(report))
+
+
+@pytest.mark.parametrize("halvings", [31, 1200])
+@pytest.mark.parametrize("render", [_text, report_markdown, report_html, report_csv])
+def test_a_field_larger_than_any_number_of_a_machine_is_shown(
+    tmp_path: Path, render: Callable[[Report], str], halvings: int
+) -> None:
+    names = ["x", *(f"pool{index}" for index in range(halvings))]
+    pools = [
+        node("MaxPool", before, after, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+        for before, after in pairwise(names)
+    ]
+    report = analyze(save_graph(tmp_path / "m.onnx", pools, {}))
+
+    assert report.layers[-1].receptive_field.size == (2 ** (halvings + 1) - 1,) * 2
+    assert names[-1] in render(report)
 
 
 def test_the_csv_reads_back(lenet5: Path) -> None:

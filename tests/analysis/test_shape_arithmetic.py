@@ -185,3 +185,66 @@ def test_a_reduction_over_no_axes_leaves_sizes_as_they_are(tmp_path: Path) -> No
     )
 
     assert analyze(path).outputs[0].shape == _measured(path, (2, 3, 4))["y"] == (2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("operator", "left", "right", "dtype"),
+    [
+        ("Add", 200, 100, "uint8"),
+        ("Sub", 3, 5, "uint8"),
+        ("Mul", 100, 100, "int8"),
+        ("Mul", 70_001, 70_000, "int32"),
+        ("Mod", -7, 3, "int64"),
+        ("fmod", -7, 3, "int64"),
+        ("fmod", 7, -3, "int64"),
+    ],
+)
+def test_integers_are_computed_as_their_type_holds_them(
+    operator: str, left: int, right: int, dtype: str, tmp_path: Path
+) -> None:
+    attributes = {"fmod": 1} if operator == "fmod" else {}
+    computed = node(operator.replace("fmod", "Mod"), "left right", "result", **attributes)
+    path = save_graph(
+        tmp_path / "model.onnx",
+        [
+            computed,
+            node("Cast", "result", "long", to=onnx.TensorProto.INT64),
+            # Each result has a size of its own, and none is too long to make.
+            node("Mod", "long thousand", "short", fmod=1),
+            node("Add", "short thousand", "size"),
+            node("ConstantOfShape", "size", "y"),
+        ],
+        {
+            "left": np.array([left], dtype=dtype),
+            "right": np.array([right], dtype=dtype),
+            "thousand": np.array([1000]),
+        },
+    )
+    (found,) = analyze(path).outputs
+    assert found.shape == _measured(path, (1, 1, 32, 32))["y"]
+
+
+@pytest.mark.parametrize(("start", "end"), [(-9, -(2**63)), (-4, -9), (9, 0), (-1, -5), (-9, 9)])
+@pytest.mark.parametrize("stride", [-1, -3])
+def test_a_backward_slice_begins_at_the_first_entry_at_the_latest(
+    start: int, end: int, stride: int, tmp_path: Path
+) -> None:
+    path = save_graph(
+        tmp_path / "model.onnx",
+        [
+            node("Slice", "x start end axis stride", "cut"),
+            node("Shape", "x", "lengths"),
+            node("Slice", "lengths start end first stride", "sizes"),
+            node("ConstantOfShape", "sizes", "y"),
+        ],
+        {
+            "start": np.array([start]),
+            "end": np.array([end]),
+            "axis": np.array([2]),
+            "first": np.array([0]),
+            "stride": np.array([stride]),
+        },
+        (2, 3, 4, 5),
+    )
+    found = {t.name: t.shape for layer in analyze(path).layers for t in layer.outputs}
+    assert found == _measured(path, (2, 3, 4, 5))
