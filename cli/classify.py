@@ -16,7 +16,7 @@ from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeRemainingCol
 from convlens.cli.arguments import natural, positive, seconds, utf8
 from convlens.cli.connection import add_connection_arguments, connection
 from convlens.cli.errors import CommandError, UsageError
-from convlens.cli.picture_files import STDIN, listed_files, picture_files
+from convlens.cli.picture_files import STDIN, listed_files, picture_files, stdin_picture
 from convlens.client import (
     DEFAULT_CONCURRENCY,
     DEFAULT_RETRIES,
@@ -132,7 +132,7 @@ async def _run(arguments: argparse.Namespace) -> int:
 async def _pictures(arguments: argparse.Namespace) -> AsyncIterator[str | bytes]:
     """The pictures, read as they are asked for."""
     for path in picture_files(arguments.images):
-        yield sys.stdin.buffer.read() if path == STDIN else path
+        yield await stdin_picture() if path == STDIN else path
     if arguments.from_file is not None:
         async for path in listed_files(arguments.from_file):
             yield path
