@@ -328,3 +328,25 @@ def test_a_file_without_end_is_too_large(lenet5_server: RunningServer) -> None:
     assert done.stderr.splitlines()[0] == (
         "convlens classify: /dev/zero: larger than the 33,554,432 bytes that can be sent"
     )
+
+
+def test_an_address_that_grpc_would_guess_at_is_refused() -> None:
+    for address in ("localhost", "127.0.0.1:99999", "http://127.0.0.1:1", "", "::1:1", "\udcff:1"):
+        done = _classify("--address", address, str(DIGITS[0]))
+        assert done.returncode == 2, address
+        assert done.stderr.startswith("convlens classify: --address: an address must be HOST:PORT")
+        assert done.stderr.count("\n") == 1
+
+
+def test_a_name_gives_no_orders_to_the_terminal_and_is_json_in_every_encoding(
+    lenet5_server: RunningServer, tmp_path: Path
+) -> None:
+    picture = tmp_path / "\x1b[31m é.png"
+    shutil.copy(DIGITS[0], picture)
+    words = ("--address", lenet5_server.address, str(picture), f"{picture}.missing")
+    done = _classify(*words)
+    assert f"{tmp_path}/\\x1b[31m é.png: lenet5\n" in done.stdout
+    assert "\x1b" not in done.stdout + done.stderr
+    for encoding in ("utf-8", "ascii", "latin-1"):
+        done = _classify(*words, "--json", PYTHONIOENCODING=encoding)
+        assert _images(done) == list(words[2:])
