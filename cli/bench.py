@@ -118,15 +118,16 @@ def run(arguments: argparse.Namespace) -> int:
     except ClientError as error:
         raise CommandError(str(error)) from error
     text = json.dumps(_json(target, rows), indent=2) + "\n"
+    # First what cannot fail: the measurements took minutes.
+    if arguments.json:
+        write(text, None)
+    else:
+        _print(arguments, target, rows)
     if arguments.output:
         write(text, arguments.output)
     if arguments.chart:
         loads = [Load(_name(loop), tally.to_json()) for loop, tally in rows]
         write(draw(f"{target.what} to {arguments.address}", loads), arguments.chart)
-    if arguments.json:
-        write(text, None)
-    else:
-        _print(arguments, target, rows)
     if not any(tally.answers.count for _, tally in rows):
         raise CommandError("nothing was answered")
     return 0

@@ -13,10 +13,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
+from convlens.analysis.text_layout import printable
 from convlens.cli.arguments import natural, positive, seconds, utf8
 from convlens.cli.connection import add_connection_arguments, connection
 from convlens.cli.errors import CommandError, UsageError
-from convlens.cli.picture_files import STDIN, listed_files, picture_files
+from convlens.cli.picture_files import STDIN, listed_files, picture_files, stdin_picture
 from convlens.client import (
     DEFAULT_CONCURRENCY,
     DEFAULT_RETRIES,
@@ -132,7 +133,7 @@ async def _run(arguments: argparse.Namespace) -> int:
 async def _pictures(arguments: argparse.Namespace) -> AsyncIterator[str | bytes]:
     """The pictures, read as they are asked for."""
     for path in picture_files(arguments.images):
-        yield sys.stdin.buffer.read() if path == STDIN else path
+        yield await stdin_picture() if path == STDIN else path
     if arguments.from_file is not None:
         async for path in listed_files(arguments.from_file):
             yield path
@@ -156,20 +157,22 @@ def _progress_bar(arguments: argparse.Namespace) -> Iterator[tuple[Progress, Tas
 def _print(outcome: Outcome, *, as_json: bool) -> None:
     image = STDIN if isinstance(outcome.picture, bytes) else str(outcome.picture)
     if as_json:
-        print(json.dumps(_json(image, outcome.answer), ensure_ascii=False), flush=True)
+        # An encoding that lacks a character would make of it what is no JSON.
+        ascii_only = sys.stdout.encoding.lower() != "utf-8"
+        print(json.dumps(_json(image, outcome.answer), ensure_ascii=ascii_only), flush=True)
     elif outcome.error is None:
         print(_text(image, outcome.classification), flush=True)
     else:
-        print(f"convlens classify: {image}: {outcome.error}", file=sys.stderr)
+        print(printable(f"convlens classify: {image}: {outcome.error}"), file=sys.stderr)
 
 
 def _text(image: str, answer: Classification) -> str:
     warning = (
         "  (random weights: these labels mean nothing)" if answer.weights_origin == "random" else ""
     )
-    rows = [f"{image}: {answer.model}{warning}"]
+    rows = [printable(f"{image}: {answer.model}{warning}")]
     rows += [
-        f"  {entry.probability:7.2%}  {entry.label or f'class {entry.index}'}"
+        f"  {entry.probability:7.2%}  {printable(entry.label) or f'class {entry.index}'}"
         for entry in answer.predictions
     ]
     return "\n".join(rows)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from convlens.cli.errors import CommandError, UsageError
@@ -39,16 +40,21 @@ def connection(arguments: argparse.Namespace) -> Connection:
     """What the arguments and the environment ask for.
 
     Raises:
-        UsageError: there is a certificate without a key, or a key without a certificate.
+        UsageError: there is a certificate without a key, a key without a certificate, or no
+            address.
         CommandError: the token's file cannot be read, or it is no token.
     """
     if (arguments.tls_cert is None) != (arguments.tls_key is None):
         raise UsageError("TLS needs both --tls-cert and --tls-key")
     files = (arguments.tls_ca, arguments.tls_cert, arguments.tls_key)
     tls = Tls(*files) if arguments.tls or any(files) else None
+    try:
+        way = Connection(arguments.address, tls)
+    except ClientError as error:
+        raise UsageError(f"--address: {error}") from error
     token = _token(arguments.token_file)
     try:
-        return Connection(arguments.address, tls, token)
+        return replace(way, token=token)
     except ClientError as error:
         raise CommandError(f"{arguments.token_file or TOKEN_VARIABLE}: {error}") from error
 

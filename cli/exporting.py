@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import Progress
 
+from convlens.analysis.text_layout import printable
 from convlens.cli.errors import CommandError, UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def print_facts(facts: Sequence[Fact]) -> None:
     """A line each, the texts below each other."""
     width = max(len(about) for about, _ in facts)
     for about, text in facts:
-        print(f"{about:<{width}}  {text}")
+        print(f"{about:<{width}}  {printable(text)}")
 
 
 def parity_fact(parity: "Parity") -> Fact:

@@ -77,6 +77,9 @@ def analyze() -> int:
 
 def _run(prog: str, name: str, words: Sequence[str]) -> int:
     summary, extras = COMMANDS[name]
+    if sys.stdout is None:
+        # Whoever closed it wants no output; and no file that is opened later becomes it.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
     try:
         command = importlib.import_module(f"convlens.cli.{name}")
         parser = argparse.ArgumentParser(

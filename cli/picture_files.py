@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
 from convlens.cli.errors import CommandError
+from convlens.client.connection import MAX_MESSAGE_BYTES
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
@@ -39,11 +40,8 @@ async def listed_files(file: str) -> AsyncIterator[str]:
     Raises:
         CommandError: the file cannot be read.
     """
-    if file == STDIN and not stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode):
+    if file == STDIN and (stream := await _stdin_stream()) is not None:
         # Whoever writes them may wait for an answer before the next one.
-        stream = asyncio.StreamReader()
-        loop = asyncio.get_running_loop()
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), sys.stdin)
         try:
             async for line in stream:
                 if name := line.rstrip(b"\r\n"):
@@ -53,6 +51,39 @@ async def listed_files(file: str) -> AsyncIterator[str]:
         return
     for path in _lines(file):
         yield path
+
+
+async def stdin_picture() -> bytes:
+    """The picture on standard input, or the beginning of one that is too large to be sent.
+
+    Raises:
+        CommandError: standard input is closed.
+    """
+    stream = await _stdin_stream()
+    if stream is None:
+        return sys.stdin.buffer.read(MAX_MESSAGE_BYTES + 1)
+    try:
+        return await stream.readexactly(MAX_MESSAGE_BYTES + 1)
+    except asyncio.IncompleteReadError as error:
+        return error.partial
+
+
+async def _stdin_stream() -> asyncio.StreamReader | None:
+    """Standard input where one may have to wait for it, which Ctrl-C ends; None for a file.
+
+    Raises:
+        CommandError: it is closed.
+    """
+    if sys.stdin is None:
+        raise CommandError("standard input is closed")
+    mode = os.fstat(sys.stdin.fileno()).st_mode
+    # Not every other device can be waited for: of /dev/null the event loop would never hear.
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or sys.stdin.isatty()):
+        return None
+    stream = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), sys.stdin)
+    return stream
 
 
 def _lines(file: str) -> Iterator[str]:

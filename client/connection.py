@@ -1,6 +1,7 @@
 """How a server is reached: its address, TLS, the token."""
 
 import ipaddress
+import re
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ DEFAULT_TIMEOUT_SECONDS = 30.0
 DEFAULT_RETRIES = 5
 DEFAULT_CONCURRENCY = 8
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
+# What grpc knows beside HOST:PORT.
+NAMING_SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "vsock:", "xds:")
 CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -92,7 +95,7 @@ class Connection:
         token: that opens the server, where it asks for one.
 
     Raises:
-        InvalidArgumentError: the token cannot be sent.
+        InvalidArgumentError: it is no address, or the token cannot be sent.
     """
 
     address: str = DEFAULT_ADDRESS
@@ -100,6 +103,7 @@ class Connection:
     token: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        _require_address(self.address)
         token = self.token or ""
         if not (token.isascii() and token.isprintable()):
             raise InvalidArgumentError(
@@ -110,6 +114,18 @@ class Connection:
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What every call carries."""
         return () if self.token is None else (("authorization", f"Bearer {self.token}"),)
+
+
+def _require_address(address: str) -> None:
+    """Without a port grpc would ask port 443, and of 99999 port 34463."""
+    if address.startswith(NAMING_SCHEMES) and address.isprintable():
+        return
+    match = re.fullmatch(r"(\[[^\s\[\]]+\]|[^\s:/\[\]]+):([0-9]{1,5})", address)
+    if match is None or not address.isprintable() or not 0 < int(match[2]) < 65536:
+        raise InvalidArgumentError(
+            "INVALID_ARGUMENT",
+            f"an address must be HOST:PORT, as {DEFAULT_ADDRESS} or [::1]:50051, is {address!a}",
+        )
 
 
 def channel(connection: Connection) -> grpc.Channel:

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from convlens.client.connection import MAX_MESSAGE_BYTES
 from convlens.client.errors import PictureError
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ def picture_bytes(picture: Picture) -> bytes:
             (height, width, 3) for RGB or (height, width, 4) for RGBA.
 
     Raises:
-        PictureError: the file cannot be read, or the value is no picture.
+        PictureError: the file cannot be read or is too large to be sent, or the value is no
+            picture.
     """
     if isinstance(picture, bytes):
         return picture
@@ -36,10 +38,15 @@ def picture_bytes(picture: Picture) -> bytes:
         return bytes(picture)
     if isinstance(picture, str | os.PathLike):
         try:
-            return Path(picture).read_bytes()
+            with Path(picture).open("rb") as file:
+                content = file.read(MAX_MESSAGE_BYTES + 1)  # /dev/zero has no end
         except (OSError, ValueError) as error:  # ValueError: a null byte in the path
             reason = getattr(error, "strerror", None) or str(error)
             raise PictureError("INVALID_ARGUMENT", f"cannot be read: {reason}") from error
+        if len(content) > MAX_MESSAGE_BYTES:
+            text = f"larger than the {MAX_MESSAGE_BYTES:,} bytes that can be sent"
+            raise PictureError("INVALID_ARGUMENT", text)
+        return content
     return _png(picture)
 
 

@@ -35,7 +35,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     # Beside the target, since a rename is atomic within one file system only; and not by tempfile,
     # whose files only their owner may read.
     target = _target(path)
-    half = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    # A name may have 255 bytes, and a character 4 of them.
+    half = target.with_name(f".{target.name[:48]}.{os.getpid()}.tmp")
     try:
         try:
             with half.open("xb") as file:

@@ -73,3 +73,13 @@ def test_what_cannot_be_measured_is_one_line(
     assert done.returncode in (1, 2)
     assert said in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_a_file_that_cannot_be_written_does_not_lose_the_measurements(
+    lenet5_server: RunningServer,
+) -> None:
+    words = ("--address", lenet5_server.address, "--concurrency", "2", *SHORT)
+    done = _bench(*words, "--output", "/dev/full")
+    assert done.returncode == 1
+    assert done.stderr == "convlens bench: /dev/full: No space left on device\n"
+    assert "2 in flight" in done.stdout

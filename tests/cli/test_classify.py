@@ -1,13 +1,17 @@
 """`convlens classify` against a real server."""
 
+import fcntl
 import hashlib
 import json
 import os
 import pty
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import termios
+import time
 from pathlib import Path
 
 from tests.support import BUNDLED, DIGITS, RunningServer, grey_png, running_server
@@ -259,3 +263,90 @@ def test_a_reader_who_leaves_and_an_interrupt_end_it_quietly(slow_server: Runnin
             said = process.stderr.read()
         assert process.returncode == (1 if leave else 130)
         assert said == ("" if leave else "convlens classify: interrupted\n")
+
+
+def test_standard_streams_may_be_empty_or_closed(lenet5_server: RunningServer) -> None:
+    """A job of cron has /dev/null for it, for which an event loop would wait for ever."""
+    command = (*COMMAND, "--address", lenet5_server.address)
+    for words, redirection, said in (
+        ("--from-file -", "</dev/null", ""),
+        ("-", "</dev/null", "convlens classify: -: the picture is empty (0 bytes)"),
+        ("-", "<&-", "convlens classify: standard input is closed"),
+        ("--from-file -", "<&-", "convlens classify: standard input is closed"),
+        (str(DIGITS[0]), ">&-", ""),
+    ):
+        done = subprocess.run(
+            f"{shlex.join(command)} {words} {redirection}",
+            shell=True,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.stderr.partition("\n")[0] == said, (words, redirection)
+        assert done.returncode == bool(said)
+
+
+def test_an_interrupt_ends_the_wait_for_a_picture_on_standard_input(
+    lenet5_server: RunningServer,
+) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "--address", lenet5_server.address, "--from-file", "/dev/null", "-"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write("the beginning of a picture")
+        process.stdin.flush()
+        _wait_until_read(process)
+        process.send_signal(signal.SIGINT)
+        try:
+            assert process.wait(20) == 130
+        finally:
+            process.kill()
+        assert process.stderr is not None
+        assert process.stderr.read() == "convlens classify: interrupted\n"
+
+
+def _wait_until_read(process: "subprocess.Popen[str]") -> None:
+    """Until the process has taken what was written to its standard input."""
+    assert process.stdin is not None
+    for _ in range(1000):
+        waiting = fcntl.ioctl(process.stdin.fileno(), termios.FIONREAD, b"\0" * 4)
+        if not any(waiting):
+            return
+        time.sleep(0.02)
+    raise AssertionError("standard input is not read")
+
+
+def test_a_file_without_end_is_too_large(lenet5_server: RunningServer) -> None:
+    done = _classify("--address", lenet5_server.address, "/dev/zero", str(DIGITS[0]))
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"{DIGITS[0]}: lenet5\n")
+    assert done.stderr.splitlines()[0] == (
+        "convlens classify: /dev/zero: larger than the 33,554,432 bytes that can be sent"
+    )
+
+
+def test_an_address_that_grpc_would_guess_at_is_refused() -> None:
+    for address in ("localhost", "127.0.0.1:99999", "http://127.0.0.1:1", "", "::1:1", "\udcff:1"):
+        done = _classify("--address", address, str(DIGITS[0]))
+        assert done.returncode == 2, address
+        assert done.stderr.startswith("convlens classify: --address: an address must be HOST:PORT")
+        assert done.stderr.count("\n") == 1
+
+
+def test_a_name_gives_no_orders_to_the_terminal_and_is_json_in_every_encoding(
+    lenet5_server: RunningServer, tmp_path: Path
+) -> None:
+    picture = tmp_path / "\x1b[31m é.png"
+    shutil.copy(DIGITS[0], picture)
+    words = ("--address", lenet5_server.address, str(picture), f"{picture}.missing")
+    done = _classify(*words)
+    assert f"{tmp_path}/\\x1b[31m é.png: lenet5\n" in done.stdout
+    assert "\x1b" not in done.stdout + done.stderr
+    for encoding in ("utf-8", "ascii", "latin-1"):
+        done = _classify(*words, "--json", PYTHONIOENCODING=encoding)
+        assert _images(done) == list(words[2:])

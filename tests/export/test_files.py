@@ -49,3 +49,10 @@ def test_a_path_that_leads_nowhere_is_not_writable(tmp_path: Path, name: str) ->
     (tmp_path / "circle").symlink_to("circle")
     with pytest.raises(WriteError, match="cannot write"):
         require_writable(tmp_path / name)
+
+
+def test_the_longest_name_that_a_disk_takes_is_written(tmp_path: Path) -> None:
+    for name in ("a" * 255, "é" * 127, "\U0001f600" * 63):
+        write_atomically(tmp_path / name, b"content")
+        assert (tmp_path / name).read_bytes() == b"content"
+    assert len(list(tmp_path.iterdir())) == 3
