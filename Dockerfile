@@ -44,8 +44,9 @@ ENV CONVLENS_CACHE_DIR=/var/cache/convlens
 USER 10001:10001
 # Not urllib: it would ask a proxy that the container's environment names.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 CMD ["python", "-c", "\
-import http.client, sys\n\
-connection = http.client.HTTPConnection('127.0.0.1', 9464, timeout=2)\n\
+import http.client, os, sys\n\
+port = int(os.environ.get('CONVLENS_METRICS_PORT', 9464))\n\
+connection = http.client.HTTPConnection('127.0.0.1', port, timeout=2)\n\
 connection.request('GET', '/readyz')\n\
 sys.exit(connection.getresponse().status != 200)"]
 ENTRYPOINT ["convlens", "serve", "--host", "0.0.0.0"]
