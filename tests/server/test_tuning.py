@@ -161,6 +161,10 @@ def test_what_decides_is_the_speed_from_a_pictures_bytes_on(lenet5: Path) -> Non
         "throughput": Plan(instances=2, max_batch_size=1),
         "latency": Plan(threads=2, max_batch_size=4),
     }
+    wide.picture_seconds[4] = [1.41]  # as fast: then that of the runs
+    assert decide([wide, narrow], source, 2).plans["throughput"] == Plan(
+        threads=2, max_batch_size=4
+    )
 
 
 def test_without_pictures_a_made_one_is_decoded(lenet5: Path) -> None:
