@@ -1,7 +1,13 @@
 """The compose file and the Dockerfile agree with the code, and give no more rights than needed."""
 
+import json
+import os
 import re
+import subprocess
+import sys
+import threading
 import tomllib
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -27,9 +33,44 @@ def test_the_ports_of_the_server_are_those_that_it_listens_on_by_default() -> No
     assert inside == {defaults.port, defaults.metrics_port}
 
 
-def test_the_image_asks_the_metrics_port_for_its_health() -> None:
-    dockerfile = (ROOT / "Dockerfile").read_text()
-    assert f"HTTPConnection('127.0.0.1', {Settings().metrics_port}" in dockerfile
+def _health_check() -> str:
+    """The program of the image's health check, as Docker reads it from the Dockerfile."""
+    dockerfile = (ROOT / "Dockerfile").read_text().replace("\\\n", "")
+    match = re.search(r"^HEALTHCHECK .*?CMD (\[.*\])$", dockerfile, re.MULTILINE)
+    assert match is not None
+    python, option, program = json.loads(match[1])
+    assert (python, option) == ("python", "-c")
+    return str(program)
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
+def test_the_health_check_asks_readyz_at_the_port_that_is_set(status: int, code: int) -> None:
+    asked = []
+
+    class Ready(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing is logged."""
+
+    with HTTPServer(("127.0.0.1", 0), Ready) as server:
+        server.timeout = 30  # seconds to wait for the one request
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        environment = {**os.environ, "CONVLENS_METRICS_PORT": str(server.server_port)}
+        check = subprocess.run(
+            [sys.executable, "-c", _health_check()], env=environment, timeout=30, check=False
+        )
+        thread.join()
+    assert asked == ["/readyz"]
+    assert check.returncode == code
+
+
+def test_the_health_check_asks_the_default_port_where_none_is_set() -> None:
+    assert f"'CONVLENS_METRICS_PORT', {Settings().metrics_port})" in _health_check()
 
 
 def test_prometheus_scrapes_the_server_of_the_compose_file() -> None:
