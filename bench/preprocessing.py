@@ -19,7 +19,8 @@ from PIL import Image
 from skimage import data
 
 from convlens.analysis.card import Preprocessing
-from convlens.server.picture import decode, normalise, resize_and_crop, to_input, to_pixels
+from convlens.server.picture import decode, normalise, to_input, to_pixels
+from convlens.server.resizing import resize_and_crop
 
 IMAGENET = Preprocessing.from_json(
     {

@@ -53,11 +53,14 @@ class Trial:
         inputs: (n, ...), of the model's one input.
         source: where they come from, as a report says it.
         pictures: some as they would be sent, encoded; none where the model takes none.
+        approximate: the inputs as `--approximate-decoding` makes them; None where the pictures are
+            not the user's.
     """
 
     inputs: Array
     source: str
     pictures: tuple[bytes, ...] = ()
+    approximate: Array | None = None
 
 
 def pictures_trial(model: Model, folder: Path) -> Trial:
@@ -75,15 +78,18 @@ def pictures_trial(model: Model, folder: Path) -> Trial:
     )[:MAX_PICTURES]
     if not paths:
         raise InvalidPictureError(f"there is no picture in {folder}")
-    rows = [_read_row(model, path) for path in paths]
-    pictures = tuple(map(_read_bytes, paths[:KEPT_PICTURES]))
-    return Trial(np.stack(rows), f"{len(rows)} pictures of {folder}", pictures)
+    return Trial(
+        np.stack([_read_row(model, path) for path in paths]),
+        f"{len(paths)} pictures of {folder}",
+        tuple(map(_read_bytes, paths[:KEPT_PICTURES])),
+        np.stack([_read_row(model, path, approximate=True) for path in paths]),
+    )
 
 
-def _read_row(model: Model, path: Path) -> Array:
+def _read_row(model: Model, path: Path, *, approximate: bool = False) -> Array:
     encoded = _read_bytes(path)
     try:
-        return read_picture(model, encoded)
+        return read_picture(model, encoded, approximate=approximate)
     except InvalidPictureError as error:
         raise InvalidPictureError(f"{path}: {error}") from error
 
@@ -95,8 +101,13 @@ def _read_bytes(path: Path) -> bytes:
         raise InvalidPictureError(f"{path}: {error.strerror}") from error
 
 
-def read_picture(model: Model, encoded: bytes) -> Array:
+def read_picture(model: Model, encoded: bytes, *, approximate: bool = False) -> Array:
     """Turn a picture into a row of the model's input, as the server does.
+
+    Args:
+        model: that takes pictures.
+        encoded: the picture.
+        approximate: see `to_pixels`.
 
     Raises:
         InvalidPictureError: it cannot be used.
@@ -104,7 +115,8 @@ def read_picture(model: Model, encoded: bytes) -> Array:
     preprocessing = model.card.preprocessing
     assert preprocessing is not None
     pixels = model.signature.inputs[0].datatype == "UINT8"
-    return (to_pixels if pixels else to_input)(encoded, preprocessing, MAX_PIXELS)
+    read = to_pixels if pixels else to_input
+    return read(encoded, preprocessing, MAX_PIXELS, approximate=approximate)
 
 
 def seeded_trial(model: Model) -> Trial:

@@ -17,6 +17,7 @@ from convlens.proto import (
     inference_pb2,
     inference_pb2_grpc,
 )
+from convlens.server import simd
 from convlens.server.access import Tokens
 from convlens.server.administration import Administration
 from convlens.server.classifier import ClassifierServicer
@@ -73,6 +74,8 @@ class App:
         self.metrics, self.probes = Metrics(), Probes()
         self._health = Health(self.probes)
         provider = choose_provider(settings.provider)
+        if settings.approximate_decoding and (reason := simd.why_not()) is not None:
+            logger.warning("--approximate-decoding: Pillow resizes, since %s", reason)
         self.repository = Repository(
             settings, provider, self.metrics, self._health.model_changed, jury
         )

@@ -23,7 +23,14 @@ def measure_run(model: Model, inputs: Array, size: int) -> float:
     return _together(instances, _times(seconds), lambda: model.run((batch,)))
 
 
-def measure_serving(model: Model, pictures: Sequence[bytes], size: int, processors: int) -> float:
+def measure_serving(
+    model: Model,
+    pictures: Sequence[bytes],
+    size: int,
+    processors: int,
+    *,
+    approximate: bool = False,
+) -> float:
     """Seconds a picture, where it is decoded and then run in batches of a size.
 
     As in the server each processor decodes what it runs; where the plan has fewer instances, other
@@ -34,13 +41,15 @@ def measure_serving(model: Model, pictures: Sequence[bytes], size: int, processo
         pictures: encoded; taken in turns.
         size: of the batches.
         processors: that all of it is spread over.
+        approximate: how the pictures are decoded, see `to_pixels`.
     """
     threads = max(model.plan.instances, processors)
     may_run = threading.Semaphore(model.plan.instances)
     endless = itertools.cycle(pictures)
 
     def serve() -> None:
-        batch = np.stack([read_picture(model, next(endless)) for _ in range(size)])
+        encoded = itertools.islice(endless, size)
+        batch = np.stack([read_picture(model, it, approximate=approximate) for it in encoded])
         with may_run:
             model.run((batch,))
 
