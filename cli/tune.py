@@ -20,7 +20,7 @@ from convlens.cli.output import write, write_text
 from convlens.server.agreement import MIN_TOP1_AGREEMENT
 from convlens.server.configuration import configure
 from convlens.server.errors import ServerError
-from convlens.server.findings import Row, Tuning
+from convlens.server.findings import Approximation, Row, Tuning
 from convlens.server.model import REDUCED_TOLERANCE
 from convlens.server.plan import Machine, Plan
 from convlens.server.precision import answering_precision
@@ -107,14 +107,24 @@ def _print(tuning: Tuning) -> None:
             file = Path(os.path.normpath(path.parent / twin.path)) if twin else own
             way = plan.described(answering_precision(file, plan))
             lines.append(f"{path}: {goal}: {f'{file} on ' if twin else ''}{way}")
+    if tuning.approximation is not None:
+        lines.append(_described(tuning.approximation))
     print("\n".join(lines))
+
+
+def _described(it: Approximation) -> str:
+    return (
+        f"approximate decoding: the same class on {it.agreement.top1:.1%}, up to "
+        f"{it.agreement.deviation:.2g} of the spread away, {it.exact_per_second:,.1f} -> "
+        f"{it.approximate_per_second:,.1f} pictures/s: convlens serve --approximate-decoding"
+    )
 
 
 def _table(tuning: Tuning) -> Table:
     table = Table(box=None)
     table.add_column("file")
     table.add_column("way")
-    for name in ("batch", "images/s", "with decoding", "ms a batch", "of peak"):
+    for name in ("batch", "images/s", "with decoding", "ms a batch", "processor ms", "of peak"):
         table.add_column(name, justify="right")
     for name in ("same class", "deviation", "rounds"):
         table.add_column(name, justify="right")
@@ -132,6 +142,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{row.images_per_second:,.1f}",
         "-" if with_decoding is None else f"{with_decoding:,.1f}",
         f"{row.batch_seconds * 1e3:,.2f}",
+        f"{row.processor_seconds * 1e3:,.3f}",
         "-" if peak is None else f"{peak:.0%}",
         f"{row.agreement.top1:.1%}",
         f"{row.agreement.deviation:.1e}",

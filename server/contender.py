@@ -7,13 +7,14 @@ from statistics import median
 from convlens.server.agreement import Agreement
 from convlens.server.plan import Plan
 from convlens.server.providers import ModelSource
+from convlens.server.speed import RunTime
 from convlens.server.tuned_file import Goal, Tuned, Twin, tuned_key
 
 FINALISTS = 4
 # Two are as fast as each other; of two such sizes the smaller one answers sooner.
 AS_FAST = 0.97
 # What falls further behind after the first look is not measured again.
-PROMISING = 0.8
+PROMISING = 0.7
 
 
 @dataclass
@@ -25,7 +26,7 @@ class Contender:
         plan: how it is run.
         precision: of the weights, or of the arithmetic where that is less.
         agreement: that it reached.
-        seconds: of a run, by batch size, one a round.
+        runs: what a run takes, by batch size, one a round.
         picture_seconds: of a picture that is decoded and then run, likewise; none where the model
             takes no pictures.
     """
@@ -34,12 +35,20 @@ class Contender:
     plan: Plan
     precision: str
     agreement: Agreement
-    seconds: dict[int, list[float]]
+    runs: dict[int, list[RunTime]]
     picture_seconds: dict[int, list[float]] = field(default_factory=dict)
 
     def images_per_second(self, batch_size: int) -> float:
         """Of all instances together, in batches of that size."""
-        return self.plan.instances * batch_size / median(self.seconds[batch_size])
+        return self.plan.instances * batch_size / self.run_seconds(batch_size)
+
+    def run_seconds(self, batch_size: int) -> float:
+        """Of one batch, while the other instances run too."""
+        return median(run.seconds for run in self.runs[batch_size])
+
+    def processor_seconds(self, batch_size: int) -> float:
+        """Of all processors together, for one image, in batches of that size."""
+        return median(run.processor_seconds for run in self.runs[batch_size]) / batch_size
 
     def pictures_per_second(self, batch_size: int) -> float | None:
         """The same from their bytes on; None where that was not measured."""
@@ -58,20 +67,20 @@ class Contender:
     @property
     def soonest_seconds(self) -> float:
         """Until the smallest batch is answered."""
-        return median(self.seconds[min(self.seconds)])
+        return self.run_seconds(min(self.runs))
 
     @property
     def promising_sizes(self) -> set[int]:
         """The sizes that may turn out to be the best, and the smallest one for its latency."""
-        return {min(self.seconds), *self._sizes(PROMISING)}
+        return {min(self.runs), *self._sizes(PROMISING)}
 
     def _sizes(self, share: float) -> list[int]:
         """Those that come near the fastest one, of those that were measured most often."""
-        rounds = max(map(len, self.seconds.values()))
+        rounds = max(map(len, self.runs.values()))
         rates = {
             size: self.served_per_second(size)
-            for size, seconds in self.seconds.items()
-            if len(seconds) == rounds
+            for size, runs in self.runs.items()
+            if len(runs) == rounds
         }
         return [size for size in rates if rates[size] >= share * max(rates.values())]
 
@@ -83,14 +92,15 @@ def best(contenders: Sequence[Contender]) -> list[Contender]:
     return list({id(one): one for one in (*fastest[: FINALISTS - 1], *soonest[:2])}.values())
 
 
-def _fastest(entries: Sequence[Contender]) -> Contender:
-    """Of those that answer pictures as fast as any, the one that runs tensors the fastest.
+def fastest(entries: Sequence[Contender]) -> Contender:
+    """Of those that answer pictures as fast as any, the one that leaves the processors the most.
 
-    Where decoding takes nearly all of the time, what runs take is lost in its noise.
+    Where decoding takes nearly all of the time, what runs take is lost in its noise; and a server
+    has more to do than was measured.
     """
     served = {id(one): one.served_per_second(one.best_size) for one in entries}
     as_fast = [one for one in entries if served[id(one)] >= AS_FAST * max(served.values())]
-    return max(as_fast, key=lambda one: one.images_per_second(one.best_size))
+    return min(as_fast, key=lambda one: one.processor_seconds(one.best_size))
 
 
 def decide(entries: Sequence[Contender], source: ModelSource, processors: int) -> Tuned:
@@ -102,7 +112,7 @@ def decide(entries: Sequence[Contender], source: ModelSource, processors: int) -
         processors: that they were measured on.
     """
     chosen: dict[Goal, Contender] = {
-        "throughput": _fastest(entries),
+        "throughput": fastest(entries),
         "latency": min(entries, key=lambda one: one.soonest_seconds),
     }
     return Tuned(

@@ -24,6 +24,11 @@ SMALL_PIXELS = 64 * 64
 SMALL_BYTES = 4096
 
 
+def may_be_small(picture: bytes, preprocessing: Preprocessing) -> bool:
+    """Whether decoding a picture may not need a thread at all."""
+    return len(picture) <= SMALL_BYTES and math.prod(preprocessing.size) <= SMALL_PIXELS
+
+
 class Decoded(NamedTuple):
     """Pictures as the model takes them.
 
@@ -71,7 +76,7 @@ class Decoder:
         nhwc = preprocessing.layout == "NHWC"
         self.row_shape = (height, width, channels) if nhwc else (channels, height, width)
         self._max_pixels = max_pixels
-        self._small_input = math.prod(preprocessing.size) <= SMALL_PIXELS
+        self._preprocessing = preprocessing
         self._turns = turns
         self._under_way = 0
 
@@ -87,7 +92,7 @@ class Decoder:
 
     def may_be_small(self, picture: bytes) -> bool:
         """Whether `decode` may not need a thread at all."""
-        return self._small_input and len(picture) <= SMALL_BYTES
+        return may_be_small(picture, self._preprocessing)
 
     async def decode(self, picture: bytes, arrived: float, deadline: float) -> Decoded:
         """Decode one picture.

@@ -21,6 +21,7 @@ class Row:
         pictures_per_second: the same, decoded by the processors that run them; None where that was
             not measured.
         batch_seconds: of one run while the other instances run too, likewise.
+        processor_seconds: that one image of such a batch takes of all processors together.
         fraction_of_peak: of the rate at which the machine multiplies matrices in that precision;
             None where that was not measured.
         agreement: with fp32 on the CPU.
@@ -33,6 +34,7 @@ class Row:
     images_per_second: float
     pictures_per_second: float | None
     batch_seconds: float
+    processor_seconds: float
     fraction_of_peak: float | None
     agreement: Agreement
     rounds: int
@@ -48,6 +50,21 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class Approximation:
+    """What `--approximate-decoding` would change, for the way that was the fastest.
+
+    Attributes:
+        agreement: of the answers with those to the exact pixels, in fp32 on the CPU.
+        exact_per_second: pictures decoded and run.
+        approximate_per_second: the same with it.
+    """
+
+    agreement: Agreement
+    exact_per_second: float
+    approximate_per_second: float
+
+
+@dataclass(frozen=True)
 class Tuning:
     """What was found out.
 
@@ -57,6 +74,7 @@ class Tuning:
         trial: what the agreement was measured on.
         peaks: floating-point operations a second, by precision.
         tuned: for each file, the plans that were the best and were written beside it.
+        approximation: None where there were no pictures of the user's.
     """
 
     rows: tuple[Row, ...]
@@ -64,3 +82,4 @@ class Tuning:
     trial: str
     peaks: Mapping[str, float]
     tuned: Mapping[Path, Tuned]
+    approximation: Approximation | None = None

@@ -26,7 +26,7 @@ def resize_and_crop(
     Returns:
         The pixels that torchvision gives; where there are too few for the crop, a black border.
     """
-    width, height = resized_size(picture.size, preprocessing)
+    width, height = _resized_size(picture.size, preprocessing)
     crop_height, crop_width = preprocessing.crop or (height, width)
     resampling = Image.Resampling[preprocessing.interpolation.upper()]
     if (width, height) == picture.size:
@@ -46,7 +46,7 @@ def resize_and_crop(
     return _cut(picture, (left, top, left + crop_width, top + crop_height))
 
 
-def resized_size(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
+def _resized_size(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
     """(width, height) after resizing.
 
     As torchvision has it: a single length is the shorter side's, and the longer one is truncated.
@@ -116,10 +116,10 @@ def _resize_part(
 
 
 def _has_parts(picture: Image.Image, preprocessing: Preprocessing) -> bool:
-    """Whether a part of the result can be computed alone.
+    """Whether a part of the result can be computed alone, width first and then height.
 
-    Width first, then height, as Pillow does it: each order rounds in its own way. From 13.0 on it
-    begins with the height of pictures that are more than twice as tall as wide. The nearest pixel,
+    Each order rounds in its own way. From 13.0 on Pillow begins with what is cheaper: where the
+    sides keep their ratio, with the height if it is more than twice the width. The nearest pixel,
     and those in a box, change at once where their place is off by a rounding.
     """
     return (

@@ -138,8 +138,8 @@ class Settings(BaseModel):
     )
     approximate_decoding: bool = Field(
         False,
-        description="decode large JPEGs at a fraction of their size, resize only what is cropped: "
-        "faster, with slightly different pixels",
+        description="decode large JPEGs at a fraction of their size, resize by SIMD: faster, with "
+        "slightly different pixels",
     )
     workers: int = Field(
         1,

@@ -5,22 +5,38 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 
 from convlens.server.agreement import read_picture
+from convlens.server.decoder import may_be_small
 from convlens.server.model import Model
 from convlens.server.tensor import Array
 
 ENOUGH_SECONDS = 0.1  # shorter measurements are repeated until they add up to this
 
 
-def measure_run(model: Model, inputs: Array, size: int) -> float:
-    """Seconds of one run of a batch, while as many runs go on as the plan has instances."""
+class RunTime(NamedTuple):
+    """What one run of a batch takes.
+
+    Attributes:
+        seconds: of the clock.
+        processor_seconds: of all processors together.
+    """
+
+    seconds: float
+    processor_seconds: float
+
+
+def measure_run(model: Model, inputs: Array, size: int) -> RunTime:
+    """Time runs of a batch, while as many of them go on as the plan has instances."""
     batch = np.resize(inputs, (size, *inputs.shape[1:]))
     instances = model.plan.instances
-    seconds = _together(instances, 1, lambda: model.run((batch,)))  # warms up
-    return _together(instances, _times(seconds), lambda: model.run((batch,)))
+    times = _times(_together(instances, 1, lambda: model.run((batch,))))  # warms up
+    start = time.process_time()
+    seconds = _together(instances, times, lambda: model.run((batch,)))
+    return RunTime(seconds, (time.process_time() - start) / (times * instances))
 
 
 def measure_serving(
@@ -34,7 +50,7 @@ def measure_serving(
     """Seconds a picture, where it is decoded and then run in batches of a size.
 
     As in the server each processor decodes what it runs; where the plan has fewer instances, other
-    pictures are decoded meanwhile.
+    pictures are decoded meanwhile. Small ones one thread does, as the server's event loop.
 
     Args:
         model: that takes pictures, and has just been run.
@@ -43,7 +59,10 @@ def measure_serving(
         processors: that all of it is spread over.
         approximate: how the pictures are decoded, see `to_pixels`.
     """
-    threads = max(model.plan.instances, processors)
+    preprocessing = model.card.preprocessing
+    assert preprocessing is not None
+    small = all(may_be_small(picture, preprocessing) for picture in pictures)
+    threads = 1 if small else max(model.plan.instances, processors)
     may_run = threading.Semaphore(model.plan.instances)
     endless = itertools.cycle(pictures)
 

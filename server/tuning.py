@@ -13,9 +13,9 @@ import numpy as np
 from convlens.analysis import analyze
 from convlens.analysis.errors import AnalysisError
 from convlens.server.agreement import Trial, compare, pictures_trial, seeded_trial
-from convlens.server.contender import Contender, best, decide
+from convlens.server.contender import Contender, best, decide, fastest
 from convlens.server.errors import ModelLoadError, TuningError
-from convlens.server.findings import Refusal, Row, Tuning
+from convlens.server.findings import Approximation, Refusal, Row, Tuning
 from convlens.server.model import Model, load_model
 from convlens.server.peak import measure_peak
 from convlens.server.plan import ELASTIC_PROVIDERS, PROCESSOR_PROVIDERS, Machine, Plan
@@ -94,6 +94,7 @@ class Tuner:
             trial=trial.source,
             peaks=peaks,
             tuned=dict(self._write(finalists)),
+            approximation=self._approximation(fastest(finalists), trial, reference, expected),
         )
 
     def _check_folders(self) -> None:
@@ -164,7 +165,7 @@ class Tuner:
             entry = Contender(source, plan, model.precision, agreement, {})
             for size in self._batch_sizes(model):
                 self._measure(entry, model, trial, size)
-                too_long = entry.seconds[size][0] > self._budget_seconds / 100
+                too_long = entry.run_seconds(size) > self._budget_seconds / 100
                 if too_long or size not in entry.promising_sizes:
                     break  # larger ones would eat the budget up, or gain no more
             yield entry
@@ -195,11 +196,29 @@ class Tuner:
 
     def _measure(self, entry: Contender, model: Model, trial: Trial, size: int) -> None:
         """Time one round of a way to run, in batches of a size."""
-        seconds = measure_run(model, trial.inputs, size)
-        entry.seconds.setdefault(size, []).append(seconds)
+        entry.runs.setdefault(size, []).append(measure_run(model, trial.inputs, size))
         if trial.pictures:
             seconds = measure_serving(model, trial.pictures, size, self._processors)
             entry.picture_seconds.setdefault(size, []).append(seconds)
+
+    def _approximation(
+        self, entry: Contender, trial: Trial, reference: Model, expected: Sequence[Array]
+    ) -> Approximation | None:
+        """What decoding approximately would change; the two take turns."""
+        if trial.approximate is None:
+            return None
+        self._say("approximate decoding")
+        agreement = compare(_run_all(reference, trial.approximate), expected)
+        model, size = self._load(entry.source, entry.plan), entry.best_size
+        seconds: dict[bool, list[float]] = {False: [], True: []}
+        for _ in range(MAX_ROUNDS):
+            for approximate, measured in seconds.items():
+                measured.append(
+                    measure_serving(
+                        model, trial.pictures, size, self._processors, approximate=approximate
+                    )
+                )
+        return Approximation(agreement, 1 / median(seconds[False]), 1 / median(seconds[True]))
 
     def _write(self, finalists: Sequence[Contender]) -> Iterator[tuple[Path, Tuned]]:
         for source in self._sources:
@@ -261,7 +280,7 @@ def _fastest_first(row: Row) -> tuple[str, float, float]:
 
 
 def _rows(entry: Contender, macs: int, peaks: Mapping[str, float]) -> Iterator[Row]:
-    for size, seconds in entry.seconds.items():
+    for size, runs in entry.runs.items():
         rate = entry.images_per_second(size)
         peak = peaks.get(entry.precision)
         yield Row(
@@ -270,8 +289,9 @@ def _rows(entry: Contender, macs: int, peaks: Mapping[str, float]) -> Iterator[R
             plan=replace(entry.plan, max_batch_size=size),
             images_per_second=rate,
             pictures_per_second=entry.pictures_per_second(size),
-            batch_seconds=median(seconds),
+            batch_seconds=entry.run_seconds(size),
+            processor_seconds=entry.processor_seconds(size),
             fraction_of_peak=2 * macs * rate / peak if macs and peak else None,
             agreement=entry.agreement,
-            rounds=len(seconds),
+            rounds=len(runs),
         )

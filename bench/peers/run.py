@@ -34,6 +34,8 @@ from report import machine, summary, table
 RESULT = material.RESULTS / "peers.json"
 MODELS = ("resnet50", "efficientnet_b0", "lenet5")
 START_SECONDS = 120
+# PyTriton's parts sometimes miss each other while they start, and it ends.
+START_ATTEMPTS = 3
 # Before a server is suspended for the first time: each of its workers has run then.
 WARMUP_ANSWERS = 4
 
@@ -170,7 +172,7 @@ def _all_started(
     running: list[Running] = []
     for contestant in field:
         try:
-            server = _started(contestant, stack)
+            server = _started(contestant, stack, START_ATTEMPTS)
             found = top_1(contestant.question, server.answer)
             expected = (
                 top_1(running[0].contestant.question, running[0].answer) if running else found
@@ -184,8 +186,8 @@ def _all_started(
     return running
 
 
-def _started(contestant: Contestant, stack: ExitStack) -> Running:
-    """Wait until it answers, warm it up, suspend it."""
+def _started(contestant: Contestant, stack: ExitStack, attempts: int) -> Running:
+    """Wait until it answers, warm it up, suspend it; one that ended meanwhile is started again."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     processes = contestant.start(port)
@@ -196,6 +198,8 @@ def _started(contestant: Contestant, stack: ExitStack) -> Running:
             answer = ask(contestant.question, port)
             break
         except (OSError, grpc.RpcError) as error:
+            if processes.ended and attempts > 1:
+                return _started(contestant, stack, attempts - 1)
             if processes.ended or time.monotonic() > end:
                 raise BadAnswersError(f"never answered: {error}") from error
             time.sleep(0.2)
