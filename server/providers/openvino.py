@@ -9,7 +9,7 @@ import importlib
 import json
 import queue
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from onnx import ValueInfoProto
 
 HINTS: Mapping[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
+# A model that is compiled for each concurrent run anew runs in the thread that asks. One that is
+# compiled for all of them hands each run to a thread of OpenVINO's own, and processors are idle
+# while the two change places (`bench/streams.py`). But each holds the weights: up to so many bytes.
+_MAX_COPIED_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -37,22 +41,21 @@ class DeclaredNode:
 
 
 class OpenVinoSession:
-    """A compiled model with one request object a concurrent run.
+    """A model with one request object a concurrent run.
 
     Args:
-        compiled: an `openvino.CompiledModel`.
-        instances: how many runs may go on at once.
+        requests: each an `openvino.InferRequest`.
         inputs: of the graph.
         outputs: of the graph.
     """
 
     def __init__(
-        self, compiled: Any, instances: int, inputs: Sequence[Node], outputs: Sequence[Node]
+        self, requests: Iterable[Any], inputs: Sequence[Node], outputs: Sequence[Node]
     ) -> None:
         self._inputs, self._outputs = inputs, outputs
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for _ in range(instances):
-            self._requests.put(compiled.create_infer_request())
+        for request in requests:
+            self._requests.put(request)
 
     def get_inputs(self) -> Sequence[Node]:
         """In the graph's order."""
@@ -95,11 +98,13 @@ def open_openvino(source: ModelSource, plan: Plan, machine: Machine) -> Session:
         "CPU", "OPTIMIZATION_CAPABILITIES"
     ):
         raise RuntimeError("this processor does not compute in bf16")
+    copies = plan.instances if plan.instances * source.size_bytes <= _MAX_COPIED_BYTES else 1
+    streams = plan.instances // copies
     options: dict[str, Any] = {
         # OpenVINO takes bf16 by itself where the processor has it: the precision is ours to say.
         "INFERENCE_PRECISION_HINT": HINTS[plan.precision],
-        "NUM_STREAMS": plan.instances,
-        "INFERENCE_NUM_THREADS": plan.instances * plan.threads,
+        "NUM_STREAMS": streams,
+        "INFERENCE_NUM_THREADS": streams * plan.threads,
         # Pinned, every process of a machine begins at the same core.
         "ENABLE_CPU_PINNING": False,
         # Whoever overwrites a mapped file ends the process.
@@ -115,8 +120,9 @@ def open_openvino(source: ModelSource, plan: Plan, machine: Machine) -> Session:
             options["CACHE_DIR"] = str(folder)  # written and checked by OpenVINO
             # Which reads, and deletes as broken, what another process has written half.
             stack.enter_context(alone_in(folder))
-        compiled = core.compile_model(str(source.path), "CPU", options)
-    return OpenVinoSession(compiled, plan.instances, inputs, outputs)
+        models = [core.compile_model(str(source.path), "CPU", options) for _ in range(copies)]
+    requests = (model.create_infer_request() for model in models for _ in range(streams))
+    return OpenVinoSession(requests, inputs, outputs)
 
 
 def _import_openvino() -> Any:

@@ -1,6 +1,7 @@
 """Every provider that is there computes the same; one that is not says so."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,20 @@ def test_openvino_computes_in_fp32_unless_it_is_told_otherwise(plan: Plan) -> No
     assert model.card.golden is not None
     inputs = (model.card.golden.input(),)
     np.testing.assert_allclose(model.run(inputs)[0], expected.run(inputs)[0], atol=1e-4)
+
+
+@openvino
+@pytest.mark.parametrize("size_bytes", [250_000, 2**40])
+def test_openvino_runs_as_many_at_once_as_it_is_told_whatever_the_weights_take(
+    size_bytes: int,
+) -> None:
+    source = replace(ModelSource.read(BUNDLED), size_bytes=size_bytes)
+    session = open_session(source, Plan("openvino", instances=3), Machine())
+    pictures = np.random.default_rng(0).random((40, 1, 1, 32, 32), np.float32)
+    alone = [session.run(None, {"input": picture})[0] for picture in pictures]
+    with ThreadPoolExecutor(5) as threads:
+        together = list(threads.map(lambda one: session.run(None, {"input": one})[0], pictures))
+    np.testing.assert_array_equal(alone, together)
 
 
 @openvino
