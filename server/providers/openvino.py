@@ -77,6 +77,11 @@ class OpenVinoSession:
             self._requests.put(request)
 
 
+def copies(weight_bytes: int, plan: Plan) -> int:
+    """How often a model with so many bytes of weights is compiled."""
+    return plan.instances if plan.instances * weight_bytes <= _MAX_COPIED_BYTES else 1
+
+
 def why_not_openvino() -> str | None:
     """Try OpenVINO: that it is installed says nothing of the processor."""
     try:
@@ -98,8 +103,8 @@ def open_openvino(source: ModelSource, plan: Plan, machine: Machine) -> Session:
         "CPU", "OPTIMIZATION_CAPABILITIES"
     ):
         raise RuntimeError("this processor does not compute in bf16")
-    copies = plan.instances if plan.instances * source.size_bytes <= _MAX_COPIED_BYTES else 1
-    streams = plan.instances // copies
+    count = copies(source.size_bytes, plan)
+    streams = plan.instances // count
     options: dict[str, Any] = {
         # OpenVINO takes bf16 by itself where the processor has it: the precision is ours to say.
         "INFERENCE_PRECISION_HINT": HINTS[plan.precision],
@@ -120,7 +125,7 @@ def open_openvino(source: ModelSource, plan: Plan, machine: Machine) -> Session:
             options["CACHE_DIR"] = str(folder)  # written and checked by OpenVINO
             # Which reads, and deletes as broken, what another process has written half.
             stack.enter_context(alone_in(folder))
-        models = [core.compile_model(str(source.path), "CPU", options) for _ in range(copies)]
+        models = [core.compile_model(str(source.path), "CPU", options) for _ in range(count)]
     requests = (model.create_infer_request() for model in models for _ in range(streams))
     return OpenVinoSession(requests, inputs, outputs)
 

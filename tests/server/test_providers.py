@@ -21,6 +21,7 @@ from convlens.server.providers import (
 )
 from convlens.server.providers.cache import alone_in, cache_folder, cached_folder
 from convlens.server.providers.nvidia import cuda_options
+from convlens.server.providers.openvino import copies
 from tests.server.graphs import save_graph, save_two_inputs
 from tests.support import BUNDLED, DIGITS, running_server, save_slow_model
 
@@ -61,6 +62,12 @@ def test_openvino_runs_as_many_at_once_as_it_is_told_whatever_the_weights_take(
     with ThreadPoolExecutor(5) as threads:
         together = list(threads.map(lambda one: session.run(None, {"input": one})[0], pictures))
     np.testing.assert_array_equal(alone, together)
+
+
+def test_small_models_are_compiled_for_each_run_and_large_ones_for_all() -> None:
+    plan = Plan("openvino", instances=4)
+    assert copies(64 * 2**20, plan) == 4
+    assert copies(64 * 2**20 + 1, plan) == 1
 
 
 @openvino
