@@ -1,41 +1,40 @@
 """Alignment: which layers of two networks are the same, when some are inserted or renamed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from convlens.analysis.errors import ComparisonError
 from convlens.analysis.kernel_stack import windows_of
 from convlens.analysis.layer import Layer
 
-# What two layers of the same operator score for being so, and for each thing that agrees.
-_SAME_OPERATOR = 1.0
-_SAME_WEIGHTS = 1.0
-_SAME_NAME = 1.0
-_SAME_ATTRIBUTES = 0.5
-_SAME_CHANNELS = 0.5
-_SAME_SHAPE = 0.25
-# What a layer costs that the other network has not.
-_GAP = -0.3
+# What a layer costs that the other network has not; see `_POINTS`.
+_GAP = -6
+_NEVER = -1_000_000_000
 
-# A table of so many cells takes tens of seconds.
-MAX_CELLS = 25_000_000
+# A byte each, and a second or two for all.
+MAX_CELLS = 100_000_000
 
 _MATCH, _ONLY_FIRST, _ONLY_SECOND = 0, 1, 2
 
 Pair = tuple[Layer | None, Layer | None]
 
 
-@dataclass(frozen=True)
-class _Structure:
+class _Structure(NamedTuple):
     """What the alignment looks at."""
 
     op_type: str
     weights: tuple[object, ...]
-    attributes: str
-    shape: tuple[object, ...]
     name: str
+    attributes: str
+    channels: tuple[object, ...]
+    shape: tuple[object, ...]
+
+
+# What two layers of the same operator score for being so, and for each thing that agrees: in the
+# order of `_Structure`.
+_POINTS = np.array([20, 20, 20, 10, 10, 5])
 
 
 def align(first: Sequence[Layer], second: Sequence[Layer]) -> tuple[Pair, ...]:
@@ -70,13 +69,14 @@ def align(first: Sequence[Layer], second: Sequence[Layer]) -> tuple[Pair, ...]:
 
 
 def _structure(layer: Layer) -> _Structure:
-    shape = layer.output_shape
+    shape = layer.output_shape or ()
     return _Structure(
         op_type=layer.op_type,
         weights=tuple(tensor.shape for tensor in layer.inputs[1:]),
-        attributes=str(sorted(resolved_attributes(layer).items())),
-        shape=shape or (),
         name=layer.scope or layer.name,
+        attributes=str(sorted(resolved_attributes(layer).items())),
+        channels=shape[1:2],
+        shape=shape,
     )
 
 
@@ -109,20 +109,6 @@ def _common_ends(first: Sequence[_Structure], second: Sequence[_Structure]) -> t
     return begin, end
 
 
-def _score(first: _Structure, second: _Structure) -> float | None:
-    """How much two layers agree; None where they cannot be the same."""
-    if first.op_type != second.op_type:
-        return None
-    return (
-        _SAME_OPERATOR
-        + _SAME_WEIGHTS * (first.weights == second.weights)
-        + _SAME_NAME * (first.name == second.name)
-        + _SAME_ATTRIBUTES * (first.attributes == second.attributes)
-        + _SAME_CHANNELS * (first.shape[1:2] == second.shape[1:2])
-        + _SAME_SHAPE * (first.shape == second.shape)
-    )
-
-
 def _aligned(
     first: Sequence[_Structure], second: Sequence[_Structure]
 ) -> list[tuple[int | None, int | None]]:
@@ -131,34 +117,45 @@ def _aligned(
         raise ComparisonError(
             f"{len(first):,} and {len(second):,} layers are too many to be compared"
         )
-    scores = {pair: _score(*pair) for pair in product(set(first), set(second))}
-    best = [index * _GAP for index in range(len(second) + 1)]
-    moves = [bytearray([_ONLY_SECOND]) * (len(second) + 1)]
-    for row, ours in enumerate(first, start=1):
-        above, best = best, [row * _GAP]
-        chosen = bytearray([_ONLY_FIRST])
-        for column, theirs in enumerate(second, start=1):
-            score = scores[ours, theirs]
-            only_first, only_second = above[column] + _GAP, best[column - 1] + _GAP
-            value, move = (
-                (only_first, _ONLY_FIRST)
-                if only_first >= only_second
-                else (only_second, _ONLY_SECOND)
-            )
-            if score is not None and above[column - 1] + score >= value:
-                value, move = above[column - 1] + score, _MATCH
-            best.append(value)
-            chosen.append(move)
-        moves.append(chosen)
+    rows, columns = _numbered(first, second)
+    gaps = _GAP * np.arange(len(second) + 1)
+    moves = np.full((len(first) + 1, len(second) + 1), _ONLY_SECOND, np.uint8)
+    moves[1:, 0] = _ONLY_FIRST
+    best = gaps
+    for row, structure in enumerate(rows, start=1):
+        agrees = columns == structure
+        match = best[:-1] + np.where(agrees[:, 0], agrees @ _POINTS, _NEVER)
+        only_first = best + _GAP
+        either = np.maximum(match, only_first[1:])
+        # The best way to a cell ends in either of these, and then goes on in the second alone.
+        best = np.maximum.accumulate(np.append(only_first[0], either) - gaps) + gaps
+        only_second = best[:-1] + _GAP
+        moves[row, 1:][only_first[1:] >= only_second] = _ONLY_FIRST
+        moves[row, 1:][match >= np.maximum(only_first[1:], only_second)] = _MATCH
     return _walked_back(moves, len(first), len(second))
 
 
+def _numbered(*networks: Sequence[_Structure]) -> list[Any]:
+    """Each network's structures as an array (layers, things): what is equal has one number."""
+    numbers: dict[object, int] = {}
+    return [
+        np.array(
+            [
+                [numbers.setdefault(thing, len(numbers)) for thing in enumerate(structure)]
+                for structure in structures
+            ],
+            np.int64,
+        ).reshape(-1, len(_POINTS))
+        for structures in networks
+    ]
+
+
 def _walked_back(
-    moves: Sequence[bytearray], row: int, column: int
+    moves: np.ndarray[Any, np.dtype[np.uint8]], row: int, column: int
 ) -> list[tuple[int | None, int | None]]:
     pairs: list[tuple[int | None, int | None]] = []
     while row or column:
-        move = _ONLY_FIRST if column == 0 else moves[row][column]
+        move = moves[row, column]
         row -= move != _ONLY_SECOND
         column -= move != _ONLY_FIRST
         pairs.append(

@@ -1,12 +1,14 @@
 import json
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
 import pytest
 
-from convlens.analysis import analyze, compare
+from convlens.analysis import alignment, analyze, compare
 from convlens.analysis.comparison import Comparison
+from convlens.analysis.errors import ComparisonError
 from convlens.analysis.render_comparison import comparison_text
 from convlens.analysis.render_text import plain
 from tests.analysis.graphs import Array, node, save_graph, weight
@@ -184,3 +186,29 @@ def test_layers_that_only_pass_on_what_they_get_are_counted_and_not_listed(tmp_p
     ]  # fmt: skip
     assert "Identity" not in text
     assert "half" in text
+
+
+def test_long_networks_are_compared_in_little_memory(tmp_path: Path) -> None:
+    reports = []
+    for name, ends in (("first", "Tanh"), ("second", "Sigmoid")):
+        built, last = _Builder(), "x"
+        for index in range(2000):
+            op_type = ends if index in {0, 1999} else "Relu"
+            last = built.add(op_type, last, f"{name}{index}")
+        path = save_graph(tmp_path / f"{name}.onnx", built.nodes, built.weights, (1, 3, 8, 8))
+        reports.append(analyze(path))
+    tracemalloc.start()
+    counts = compare(*reports).counts
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert counts == {"same": 1998, "removed": 2, "added": 2}
+    assert peak < 50e6
+
+
+def test_networks_that_are_too_long_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alignment, "MAX_CELLS", 5)
+    first, second = (_chain(tmp_path / f"{name}.onnx", name) for name in ("abc", "de"))
+    with pytest.raises(ComparisonError, match="6 and 4 layers are too many to be compared"):
+        compare(analyze(first), analyze(second))
