@@ -25,6 +25,7 @@ from convlens.analysis.operators import (
 )
 from convlens.analysis.receptive_field import step_at
 from convlens.analysis.shape import Tensors, fixed, shape_of
+from convlens.analysis.shape_products import einsum_labels
 from convlens.analysis.sliding_window import CONVOLUTIONS, POOLINGS
 from convlens.analysis.step import Step
 from convlens.analysis.transfers_mixing import reduced_axes
@@ -188,17 +189,20 @@ def _sum_products(copy: LitCopy, step: Step) -> None:
     if len(step.known_fields) > 1:
         _leave_dark(copy, step)
         return
-    equation = str(step.node.attributes.get("equation", "")).replace(" ", "")
-    terms, _, result = equation.partition("->")
+    equation = str(step.node.attributes.get("equation", ""))
+    shapes = [fixed(shape or ()) for shape in step.shapes]
+    labels = einsum_labels(equation, list(map(len, shapes)))
+    if labels is None:
+        _leave_dark(copy, step)
+        return
+    terms, result = labels
     operands = []
-    for name, seen, shape, term in zip(
-        step.node.inputs, step.fields, step.shapes, terms.split(","), strict=True
-    ):
+    for name, seen, shape, term in zip(step.node.inputs, step.fields, shapes, terms, strict=True):
         gone = [axis for axis, label in enumerate(term) if label not in result]
         if seen is not None and copy.loses(seen, gone):
             _leave_dark(copy, step)
             return
-        operands.append(name if seen is not None else copy.constant(np.ones(fixed(shape or ()))))
+        operands.append(name if seen is not None else copy.constant(np.ones(shape)))
     summed = copy.add("Einsum", operands, equation=equation)
     copy.add("Sign", [summed], step.node.output)
 

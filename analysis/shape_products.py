@@ -68,27 +68,38 @@ def _einsum(step: ShapeStep) -> Shapes:
 def einsum_terms(
     equation: str, shapes: Sequence[Counts | None]
 ) -> tuple[dict[str, Count], list[str]] | None:
-    """The size of each label of an Einsum, and the labels of its output in order.
+    """The size of each label of an Einsum, and the labels of its output in order."""
+    known = [shape for shape in shapes if shape is not None]
+    labels = einsum_labels(equation, list(map(len, known)))
+    if labels is None or len(known) < len(shapes):
+        return None
+    operands, output = labels
+    sizes: dict[str, Count] = {}
+    for operand, shape in zip(operands, known, strict=True):
+        for label, dim in zip(operand, shape, strict=True):
+            sizes[label] = common_size([sizes.get(label, 1), dim])
+    return sizes, output
+
+
+def einsum_labels(equation: str, ranks: Sequence[int]) -> tuple[list[list[str]], list[str]] | None:
+    """The labels of an Einsum's operands, axis by axis, and of its output.
 
     An ellipsis stands for as many labels, "...0" and on, as the operand has axes left.
+
+    Returns:
+        None where there are other than so many operands.
     """
     left, arrow, right = equation.replace(" ", "").partition("->")
-    operands = left.split(",")
-    if len(operands) != len(shapes):
+    terms = left.split(",")
+    if len(terms) != len(ranks):
         return None
-    sizes: dict[str, Count] = {}
-    for operand, shape in zip(operands, shapes, strict=True):
-        if shape is None:
-            return None
-        labels = _labels(operand, len(shape))
-        for label, dim in zip(labels, shape, strict=True):
-            sizes[label] = common_size([sizes.get(label, 1), dim])
-    hidden = sorted(label for label in sizes if label.startswith("..."))
+    operands = [_labels(term, rank) for term, rank in zip(terms, ranks, strict=True)]
+    found = {label for operand in operands for label in operand}
+    hidden = sorted(label for label in found if label.startswith("..."))
     if arrow:
         before, dots, after = right.partition("...")
-        return sizes, [*before, *(hidden if dots else ()), *after]
-    once = sorted(label for label in sizes if label not in hidden and left.count(label) == 1)
-    return sizes, [*hidden, *once]
+        return operands, [*before, *(hidden if dots else ()), *after]
+    return operands, [*hidden, *sorted(it for it in found - {*hidden} if left.count(it) == 1)]
 
 
 def _labels(operand: str, rank: int) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from convlens.analysis.branches import joined
 from convlens.analysis.digits import Digit, axis_length
 from convlens.analysis.field import Field, mixed
+from convlens.analysis.shape_products import einsum_labels
 from convlens.analysis.step import Step, Transfer, counted
 from convlens.analysis.transfers_moves import broadcast_to
 
@@ -155,31 +156,35 @@ def einstein_sum(step: Step) -> Field:
     Pixels of a second operand reach every position by way of the sum, so that its own path is no
     longer local, as with a matrix product.
     """
-    equation = str(step.node.attributes.get("equation", "")).replace(" ", "")
-    terms, arrow, result = equation.partition("->")
-    labels = terms.split(",")
-    if not arrow or "." in equation or len(labels) != len(step.fields):
+    equation = str(step.node.attributes.get("equation", ""))
+    shapes = step.shapes
+    labels = einsum_labels(equation, [len(shape) for shape in shapes if shape is not None])
+    if labels is None or None in shapes:
         return step.unknown()
+    terms, result = labels
     carried: list[Field] = []
-    for term, field in zip(labels, step.fields, strict=True):
+    for term, field in zip(terms, step.fields, strict=True):
         if field is None:
             continue
         if len(term) != len(field.axes) or len(set(term)) != len(term):
             return step.unknown()
         carried.append(_summed(field, term, result, step, keep=not carried))
-    return joined(carried, step.node.index)
+    field = joined(carried, step.node.index)
+    is_known = step.output is not None and len(step.output) == len(field.axes)
+    return broadcast_to(field, step.output) if step.output is not None and is_known else field
 
 
-def _summed(field: Field, term: str, result: str, step: Step, *, keep: bool) -> Field:
+def _summed(
+    field: Field, term: Sequence[str], result: Sequence[str], step: Step, *, keep: bool
+) -> Field:
     """One operand's field on the axes of the result."""
     for axis, label in enumerate(term):
         if label not in result or (not keep and field.image_axes(axis)):
             field = mixed(field, axis, 1, step.node.index)
+    lengths = [step.length(index, len(result)) if keep else 1 for index in range(len(result))]
     axes = tuple(
-        field.axes[term.index(label)]
-        if label in term
-        else (Digit(step.length(index, len(result)) if keep else 1),)
-        for index, label in enumerate(result)
+        field.axes[term.index(label)] if label in term else (Digit(length),)
+        for label, length in zip(result, lengths, strict=True)
     )
     return replace(field, axes=axes, is_blended=False)
 

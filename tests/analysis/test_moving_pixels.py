@@ -151,6 +151,25 @@ def test_an_einsum_over_channels_is_pointwise_and_over_space_global(tmp_path: Pa
     assert report.layer("y").receptive_field.size == (1, None)
 
 
+@pytest.mark.parametrize(
+    ("equation", "constant", "size"),
+    [
+        ("n...w,wv->n...v", (12, 4), (1, None)),
+        ("...w,w->...w", (12,), (1, 1)),
+        ("...chw,...c->...hw", (1, 4), (1, 1)),
+        ("nc...,cd", (4, 3), (1, 1)),
+        ("nchw,c", (4,), (1, 1)),
+    ],
+)
+def test_an_einsum_with_an_ellipsis_or_without_an_arrow_is_followed(
+    tmp_path: Path, equation: str, constant: tuple[int, ...], size: tuple[int | None, ...]
+) -> None:
+    nodes = [node("Einsum", "x v", "y", equation=equation)]
+    layer = _report(tmp_path, nodes, v=weight(*constant)).layer("y")
+
+    assert layer.receptive_field.size == size
+
+
 def test_a_quantised_convolution_slides_like_a_float_one(tmp_path: Path) -> None:
     nodes = [
         node("QuantizeLinear", "x scale zero", "q"),
