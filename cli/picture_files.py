@@ -7,6 +7,7 @@ import stat
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
+from typing import IO, Any, Self
 
 from convlens.cli.errors import CommandError
 from convlens.client.connection import MAX_MESSAGE_BYTES
@@ -20,7 +21,8 @@ def picture_files(words: Iterable[str]) -> Iterator[str]:
     """The paths that the words stand for, found as they are asked for.
 
     A folder stands for every file below it with a known suffix, a pattern (`**` for any folders)
-    for what it matches; anything else is a path, whether or not there is such a file.
+    for what it matches; anything else is a path, whether or not there is such a file. A folder
+    below it that cannot be read stands for itself.
 
     Raises:
         CommandError: there is no picture in a folder.
@@ -53,7 +55,18 @@ async def listed_files(file: str) -> AsyncIterator[str]:
         yield path
 
 
-async def stdin_picture() -> bytes:
+class PipedPicture(bytes):
+    """An encoded picture that came through a pipe, and what the command line calls the pipe."""
+
+    def __new__(cls, content: bytes, _name: str) -> Self:
+        """Hold the content."""
+        return super().__new__(cls, content)
+
+    def __init__(self, _content: bytes, name: str) -> None:
+        self.name = name
+
+
+async def stdin_picture() -> PipedPicture:
     """The picture on standard input, or the beginning of one that is too large to be sent.
 
     Raises:
@@ -61,7 +74,32 @@ async def stdin_picture() -> bytes:
     """
     stream = await _stdin_stream()
     if stream is None:
-        return sys.stdin.buffer.read(MAX_MESSAGE_BYTES + 1)
+        return PipedPicture(sys.stdin.buffer.read(MAX_MESSAGE_BYTES + 1), STDIN)
+    return PipedPicture(await _read(stream), STDIN)
+
+
+async def picture(path: str) -> str | PipedPicture:
+    """The path as it is; for that of a pipe, as `stdin_picture`, what comes through it.
+
+    Ctrl-C ends the wait for somebody who writes into it, as it cannot where a thread waits.
+    """
+    if (pipe := _pipe(path)) is None:
+        return path
+    with pipe:
+        return PipedPicture(await _read(await _stream(pipe)), path)
+
+
+def _pipe(path: str) -> IO[bytes] | None:
+    """What the path names, opened, where that is a pipe that can be read."""
+    try:
+        if not Path(path).is_fifo():
+            return None
+        return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    except (OSError, ValueError):
+        return None  # whoever opens it next says why
+
+
+async def _read(stream: asyncio.StreamReader) -> bytes:
     try:
         return await stream.readexactly(MAX_MESSAGE_BYTES + 1)
     except asyncio.IncompleteReadError as error:
@@ -80,9 +118,13 @@ async def _stdin_stream() -> asyncio.StreamReader | None:
     # Not every other device can be waited for: of /dev/null the event loop would never hear.
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or sys.stdin.isatty()):
         return None
+    return await _stream(sys.stdin)
+
+
+async def _stream(pipe: IO[Any]) -> asyncio.StreamReader:
     stream = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), sys.stdin)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), pipe)
     return stream
 
 
@@ -98,13 +140,15 @@ def _lines(file: str) -> Iterator[str]:
 
 def _in_folder(folder: str) -> Iterator[str]:
     found = False
-    for parent, folders, files in os.walk(folder):
+    unreadable: list[str] = []
+    for parent, folders, files in os.walk(folder, onerror=lambda e: unreadable.append(e.filename)):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
                 found = True
                 yield os.path.join(parent, name)  # noqa: PTH118 - keeps the folder as it was given
-    if not found:
+    yield from unreadable  # whoever opens them says why
+    if not found and not unreadable:
         raise CommandError(f"{folder}: no picture in it ({', '.join(sorted(SUFFIXES))})")
 
 
