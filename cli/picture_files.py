@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -42,17 +43,19 @@ async def listed_files(file: str) -> AsyncIterator[str]:
     Raises:
         CommandError: the file cannot be read.
     """
-    if file == STDIN and (stream := await _stdin_stream()) is not None:
-        # Whoever writes them may wait for an answer before the next one.
+    pipe = _stdin_pipe() if file == STDIN else _pipe(file)
+    if pipe is None:
+        for path in _lines(file):
+            yield path
+        return
+    # Whoever writes them may wait for an answer before the next one.
+    async with _stream(pipe) as stream:
         try:
             async for line in stream:
                 if name := line.rstrip(b"\r\n"):
                     yield os.fsdecode(name)
         except ValueError as error:
-            raise CommandError("--from-file -: a line is too long for a path") from error
-        return
-    for path in _lines(file):
-        yield path
+            raise CommandError(f"--from-file {file}: a line is too long for a path") from error
 
 
 class PipedPicture(bytes):
@@ -72,42 +75,19 @@ async def stdin_picture() -> PipedPicture:
     Raises:
         CommandError: standard input is closed.
     """
-    stream = await _stdin_stream()
-    if stream is None:
+    if (pipe := _stdin_pipe()) is None:
         return PipedPicture(sys.stdin.buffer.read(MAX_MESSAGE_BYTES + 1), STDIN)
-    return PipedPicture(await _read(stream), STDIN)
+    return PipedPicture(await _read(pipe), STDIN)
 
 
 async def picture(path: str) -> str | PipedPicture:
-    """The path as it is; for that of a pipe, as `stdin_picture`, what comes through it.
-
-    Ctrl-C ends the wait for somebody who writes into it, as it cannot where a thread waits.
-    """
-    if (pipe := _pipe(path)) is None:
-        return path
-    with pipe:
-        return PipedPicture(await _read(await _stream(pipe)), path)
+    """The path as it is; for that of a pipe, as `stdin_picture`, what comes through it."""
+    pipe = _pipe(path)
+    return path if pipe is None else PipedPicture(await _read(pipe), path)
 
 
-def _pipe(path: str) -> IO[bytes] | None:
-    """What the path names, opened, where that is a pipe that can be read."""
-    try:
-        if not Path(path).is_fifo():
-            return None
-        return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
-    except (OSError, ValueError):
-        return None  # whoever opens it next says why
-
-
-async def _read(stream: asyncio.StreamReader) -> bytes:
-    try:
-        return await stream.readexactly(MAX_MESSAGE_BYTES + 1)
-    except asyncio.IncompleteReadError as error:
-        return error.partial
-
-
-async def _stdin_stream() -> asyncio.StreamReader | None:
-    """Standard input where one may have to wait for it, which Ctrl-C ends; None for a file.
+def _stdin_pipe() -> IO[Any] | None:
+    """Standard input where one may have to wait for it; None for a file.
 
     Raises:
         CommandError: it is closed.
@@ -116,16 +96,38 @@ async def _stdin_stream() -> asyncio.StreamReader | None:
         raise CommandError("standard input is closed")
     mode = os.fstat(sys.stdin.fileno()).st_mode
     # Not every other device can be waited for: of /dev/null the event loop would never hear.
-    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or sys.stdin.isatty()):
-        return None
-    return await _stream(sys.stdin)
+    is_pipe = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or sys.stdin.isatty()
+    return sys.stdin if is_pipe else None
 
 
-async def _stream(pipe: IO[Any]) -> asyncio.StreamReader:
+def _pipe(path: str) -> IO[Any] | None:
+    """What a path names, opened, where that is a pipe that can be read."""
+    try:
+        if not Path(path).is_fifo():
+            return None
+        return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    except (OSError, ValueError):
+        return None  # whoever opens it next says why
+
+
+async def _read(pipe: IO[Any]) -> bytes:
+    async with _stream(pipe) as stream:
+        try:
+            return await stream.readexactly(MAX_MESSAGE_BYTES + 1)
+        except asyncio.IncompleteReadError as error:
+            return error.partial
+
+
+@asynccontextmanager
+async def _stream(pipe: IO[Any]) -> AsyncIterator[asyncio.StreamReader]:
+    """Wait for a pipe in the event loop: Ctrl-C ends that, as it would not end a thread's wait."""
     stream = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), pipe)
-    return stream
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), pipe)
+    try:
+        yield stream
+    finally:
+        transport.close()
 
 
 def _lines(file: str) -> Iterator[str]:

@@ -167,6 +167,23 @@ def test_a_pipe_gives_a_picture_and_an_interrupt_ends_the_wait_for_it(
         assert process.stderr.read() == "convlens classify: interrupted\n"
 
 
+def test_a_pipe_without_end_is_given_up_and_what_follows_it_is_answered(
+    lenet5_server: RunningServer, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    command = shlex.join([*COMMAND, "--address", lenet5_server.address])
+    done = subprocess.run(
+        ["bash", "-c", f"yes >{pipe} & {command} {pipe} <(cat {DIGITS[0]}) {DIGITS[1]}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.count(": lenet5\n") == 2
+    assert "larger than" in done.stderr
+
+
 def test_a_quoted_pattern_is_expanded(lenet5_server: RunningServer, tmp_path: Path) -> None:
     address = ("--address", lenet5_server.address, "--json")
     threes = sorted(str(path) for path in FOLDER.glob("3-*.png"))
