@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeAlias, get_args
 
 from rich.console import Console
 from rich.table import Table
@@ -20,13 +20,16 @@ from convlens.cli.connection import add_connection_arguments, connection
 from convlens.cli.errors import CommandError
 from convlens.cli.output import require_folder, write
 from convlens.cli.picture_files import picture_files
-from convlens.client import ClientError
+from convlens.client import ClientError, PictureError
 from convlens.client.load import Arrivals, ClosedLoop, Job, OpenLoop, check
 from convlens.client.load_chart import Load, draw
 from convlens.client.load_processes import measure_with
 from convlens.client.load_processes import run as run_in_loop
 from convlens.client.load_result import Tally
 from convlens.client.load_target import Target, picture_target, tensor_target
+from convlens.client.pictures import picture_bytes
+
+Row: TypeAlias = tuple[ClosedLoop | OpenLoop, Tally]
 
 DEFAULT_CONCURRENCY = (1, 8, 32)
 # Above this share of a processor for each process, the generator is what is measured.
@@ -41,7 +44,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "so that waiting is not hidden. The last column but one is the generator's own processor "
         "time for one request."
     )
-    what = parser.add_argument_group("what is sent")
+    _add_requests(parser.add_argument_group("what is sent"))
+    _add_loads(parser.add_argument_group("how it is sent"))
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the JSON as well")
+    parser.add_argument(
+        "--chart",
+        type=Path,
+        metavar="FILE.svg",
+        help="draw latency over throughput, and where the time of a request goes",
+    )
+    add_connection_arguments(parser)
+
+
+def _add_requests(what: argparse._ArgumentGroup) -> None:
     what.add_argument("--model", type=utf8, default="", metavar="NAME[@VERSION]")
     what.add_argument(
         "--pictures",
@@ -54,7 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="the model's own input instead, by the Open Inference Protocol",
     )
-    how = parser.add_argument_group("how it is sent")
+
+
+def _add_loads(how: argparse._ArgumentGroup) -> None:
     how.add_argument(
         "--concurrency",
         type=counts,
@@ -89,15 +107,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         how.add_argument(
             name, type=positive, default=1, metavar="N", help=f"{text} (default: %(default)s)"
         )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the JSON as well")
-    parser.add_argument(
-        "--chart",
-        type=Path,
-        metavar="FILE.svg",
-        help="draw latency over throughput, and where the time of a request goes",
-    )
-    add_connection_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -105,20 +114,28 @@ def run(arguments: argparse.Namespace) -> int:
     for path in (arguments.output, arguments.chart):
         if path is not None:
             require_folder(path)
-    console = Console(stderr=True)
-    rows: list[tuple[ClosedLoop | OpenLoop, Tally]] = []
+    rows: list[Row] = []
     try:
         target = _target(arguments)
         run_in_loop(check(connection(arguments), target))
-        for loop in _loops(arguments):
-            with console.status(_name(loop)):
-                rows.append(
-                    (loop, measure_with(arguments.processes, _job(arguments, target, loop)))
-                )
+        try:
+            for loop in _loops(arguments):
+                with Console(stderr=True).status(_name(loop)):
+                    job = _job(arguments, target, loop)
+                    rows.append((loop, measure_with(arguments.processes, job)))
+        finally:
+            if rows:  # also where Ctrl-C ends a later load: the measurements took minutes
+                _report(arguments, target, rows)
     except ClientError as error:
         raise CommandError(str(error)) from error
+    if not any(tally.answers.count for _, tally in rows):
+        raise CommandError("nothing was answered")
+    return 0
+
+
+def _report(arguments: argparse.Namespace, target: Target, rows: Sequence[Row]) -> None:
+    """Print and write what was measured, what cannot fail first."""
     text = json.dumps(_json(target, rows), indent=2) + "\n"
-    # First what cannot fail: the measurements took minutes.
     if arguments.json:
         write(text, None)
     else:
@@ -128,9 +145,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.chart:
         loads = [Load(_name(loop), tally.to_json()) for loop, tally in rows]
         write(draw(f"{target.what} to {arguments.address}", loads), arguments.chart)
-    if not any(tally.answers.count for _, tally in rows):
-        raise CommandError("nothing was answered")
-    return 0
 
 
 def _target(arguments: argparse.Namespace) -> Target:
@@ -138,11 +152,14 @@ def _target(arguments: argparse.Namespace) -> Target:
     if arguments.tensor:
         return run_in_loop(tensor_target(connection(arguments), model, version))
     words = arguments.pictures or [str(files("convlens.server") / "bundled" / "digits")]
+    return picture_target([_content(path) for path in picture_files(words)], model, version)
+
+
+def _content(path: str) -> bytes:
     try:
-        pictures = [Path(path).read_bytes() for path in picture_files(words)]
-    except OSError as error:
-        raise CommandError(f"{error.filename}: {error.strerror}") from error
-    return picture_target(pictures, model, version)
+        return picture_bytes(path)
+    except PictureError as error:
+        raise CommandError(f"{path}: {error}") from error
 
 
 def _loops(arguments: argparse.Namespace) -> Iterator[ClosedLoop | OpenLoop]:
@@ -170,7 +187,7 @@ def _name(loop: ClosedLoop | OpenLoop) -> str:
     return f"{loop.rate:g}/s {loop.arrivals}"
 
 
-def _json(target: Target, rows: Sequence[tuple[ClosedLoop | OpenLoop, Tally]]) -> dict[str, Any]:
+def _json(target: Target, rows: Sequence[Row]) -> dict[str, Any]:
     return {
         "schema": "convlens.bench/1",
         "command": shlex.join(["convlens", *sys.argv[1:]]),
@@ -191,7 +208,7 @@ def _loop_json(loop: ClosedLoop | OpenLoop) -> dict[str, Any]:
 def _print(
     arguments: argparse.Namespace,
     target: Target,
-    rows: Sequence[tuple[ClosedLoop | OpenLoop, Tally]],
+    rows: Sequence[Row],
 ) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     console.print(f"{target.what} to {arguments.address}, {arguments.duration:g} s each; ms")

@@ -17,7 +17,14 @@ from convlens.analysis.text_layout import printable
 from convlens.cli.arguments import natural, positive, seconds, utf8
 from convlens.cli.connection import add_connection_arguments, connection
 from convlens.cli.errors import CommandError, UsageError
-from convlens.cli.picture_files import STDIN, listed_files, picture_files, stdin_picture
+from convlens.cli.picture_files import (
+    STDIN,
+    PipedPicture,
+    listed_files,
+    picture,
+    picture_files,
+    stdin_picture,
+)
 from convlens.client import (
     DEFAULT_CONCURRENCY,
     DEFAULT_RETRIES,
@@ -121,9 +128,11 @@ async def _run(arguments: argparse.Namespace) -> int:
                 async for outcome in outcomes:
                     done += 1
                     failed += outcome.error is not None
-                    _print(outcome, as_json=arguments.json)
+                    hopeless = done == failed and isinstance(outcome.error, HOPELESS)
+                    if arguments.json or not hopeless:
+                        _print(outcome, as_json=arguments.json)
                     bar.update(task, advance=1)
-                    if done == failed and isinstance(outcome.error, HOPELESS):
+                    if hopeless:
                         raise CommandError(str(outcome.error))
     if failed:
         raise CommandError(f"{failed} of {done} pictures failed")
@@ -133,10 +142,10 @@ async def _run(arguments: argparse.Namespace) -> int:
 async def _pictures(arguments: argparse.Namespace) -> AsyncIterator[str | bytes]:
     """The pictures, read as they are asked for."""
     for path in picture_files(arguments.images):
-        yield await stdin_picture() if path == STDIN else path
+        yield await (stdin_picture() if path == STDIN else picture(path))
     if arguments.from_file is not None:
         async for path in listed_files(arguments.from_file):
-            yield path
+            yield await picture(path)
 
 
 @contextmanager
@@ -155,7 +164,8 @@ def _progress_bar(arguments: argparse.Namespace) -> Iterator[tuple[Progress, Tas
 
 
 def _print(outcome: Outcome, *, as_json: bool) -> None:
-    image = STDIN if isinstance(outcome.picture, bytes) else str(outcome.picture)
+    picture = outcome.picture
+    image = picture.name if isinstance(picture, PipedPicture) else str(picture)
     if as_json:
         # An encoding that lacks a character would make of it what is no JSON.
         ascii_only = sys.stdout.encoding.lower() != "utf-8"

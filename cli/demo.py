@@ -1,6 +1,7 @@
 """`convlens demo`: the whole way through the house, on the bundled model and pictures."""
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from convlens.analysis import analyze
 from convlens.analysis.render_text import plain, report_text
 from convlens.cli.errors import CommandError
 from convlens.client import Classification, Client, ClientError
+from convlens.server.configuration import PREFIX
 from convlens.server.settings import BUNDLED_MODELS
 
 DIGITS = BUNDLED_MODELS.parent / "digits"
@@ -87,8 +89,13 @@ def _server() -> Iterator[tuple[str, str]]:
         The gRPC address and the URL of /metrics.
     """
     command = (sys.executable, "-m", "convlens.cli", "serve", "--port", "0")
+    # The settings of another server, as of the compose file, are not those of this one.
+    others = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
     process = subprocess.Popen(
-        (*command, "--metrics-port", "0", "--provider", "cpu"), stdout=subprocess.PIPE, text=True
+        (*command, "--metrics-port", "0", "--provider", "cpu"),
+        stdout=subprocess.PIPE,
+        text=True,
+        env=others,
     )
     assert process.stdout is not None
     try:

@@ -17,6 +17,7 @@ Families = list[tuple[str, str, str, list[tuple[str, dict[str, str], float]]]]
 RULES: dict[str, Callable[[float, float], float]] = {
     "convlens_candidate_promotions": max,
     "convlens_default_version": max,
+    "convlens_model_failed": max,
     "convlens_model_info": max,
     "convlens_model_load_seconds": max,
     "process_max_fds": min,

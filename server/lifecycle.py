@@ -64,6 +64,7 @@ class Lifecycle:
         if self._lazy and version.served is None:
             version.file = file
             version.become(State.UNLOADED, NOT_LOADED)
+            self._own_metrics.failed(version.key, failed=False)
             await self._judge(version)
             await self._on_change(file.name)
         else:
@@ -126,11 +127,13 @@ class Lifecycle:
             else:
                 version.reason = f"its new file is not served, the former one is: {reason}"
             logger.error("model %s version %s: %s", file.name, file.version, version.reason)
+            self._own_metrics.failed(version.key, failed=True)
             await self._on_change(file.name)
             return
         former = version.served
         version.file, version.served = file, served
         version.become(State.READY)
+        self._own_metrics.failed(version.key, failed=False)
         version.memory_bytes = prepared.memory_bytes
         version.stays_until = time.monotonic() + served.model.load_seconds
         # What answered until now goes on where nothing else could.

@@ -18,6 +18,12 @@ class RepositoryMetrics:
             model,
             registry=registry,
         )
+        self._failed = Gauge(
+            "convlens_model_failed",
+            "1 for a version whose file, as it is now, could not be loaded.",
+            model,
+            registry=registry,
+        )
         self._resident_bytes = Gauge(
             "convlens_resident_bytes",
             "Memory counted against --memory-budget for a version that is loaded.",
@@ -62,6 +68,13 @@ class RepositoryMetrics:
         else:
             self._resident_bytes.remove_by_labels(dict(zip(("model", "version"), key, strict=True)))
 
+    def failed(self, key: tuple[str, str], *, failed: bool) -> None:
+        """Note whether a version's file could be loaded."""
+        if failed:
+            self._failed.labels(*key).set(1)
+        else:
+            self._failed.remove_by_labels(dict(zip(("model", "version"), key, strict=True)))
+
     def default(self, name: str, version: str | None) -> None:
         """Note which version of a model answers requests that name none."""
         self._default.remove_by_labels({"model": name})
@@ -72,6 +85,7 @@ class RepositoryMetrics:
         """Drop what was counted of a version that is gone, so that no label grows without bound."""
         labels = dict(zip(("model", "version"), key, strict=True))
         for metric in (
+            self._failed,
             self._resident_bytes,
             self.loads,
             self.evictions,

@@ -1,6 +1,9 @@
 """`convlens bench` against a real server."""
 
 import json
+import os
+import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +13,14 @@ import pytest
 
 from tests.support import DIGITS, RunningServer
 
+COMMAND = (sys.executable, "-m", "convlens.cli", "bench")
 SHORT = ("--duration", "0.3", "--warmup", "0.1")
 
 
 def _bench(*words: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "convlens.cli", "bench", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [*COMMAND, *words], capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def test_each_load_is_a_row_and_an_entry_of_the_json(
@@ -59,7 +64,8 @@ def test_tensors_are_measured_too_and_json_is_all_that_is_printed(
     ("words", "said"),
     [
         (("--model", "nobody"), "'nobody'"),
-        (("--pictures", "nothing.png"), "nothing.png: No such file"),
+        (("--pictures", "nothing.png"), "nothing.png: cannot be read: No such file"),
+        (("--pictures", "/dev/zero"), "/dev/zero: larger than the 33,554,432 bytes"),
         (("--output", "nowhere/x.json"), "there is no folder nowhere"),
         (("--chart", "/"), "it is a folder"),
         (("--rate", "0"), "must be rates"),
@@ -83,3 +89,33 @@ def test_a_file_that_cannot_be_written_does_not_lose_the_measurements(
     assert done.returncode == 1
     assert done.stderr == "convlens bench: /dev/full: No space left on device\n"
     assert "2 in flight" in done.stdout
+
+
+def test_an_interrupt_keeps_the_loads_that_were_measured(
+    lenet5_server: RunningServer, tmp_path: Path
+) -> None:
+    output = tmp_path / "bench.json"
+    words = ("--address", lenet5_server.address, "--output", str(output))
+    loads = ("--concurrency", "1,2", "--warmup", "0", "--duration", "2")
+    master, terminal = pty.openpty()
+    with subprocess.Popen(
+        [*COMMAND, *words, *loads],
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        text=True,
+        env=os.environ | {"TERM": "xterm"},
+        # A shell starts what it runs in the background with interrupts ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        os.close(terminal)
+        said = b""
+        while b"2 in flight" not in said:
+            said += os.read(master, 1024)
+        process.send_signal(signal.SIGINT)
+        shown, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "1 in flight" in shown
+    assert "2 in flight" not in shown
+    assert [load["concurrency"] for load in json.loads(output.read_text())["loads"]] == [1]
+    assert os.read(master, 65536).endswith(b"convlens bench: interrupted\r\n")
+    os.close(master)

@@ -1,5 +1,6 @@
 """`convlens demo` runs the whole way and says so."""
 
+import os
 import subprocess
 import sys
 
@@ -10,9 +11,16 @@ from tests.support import DIGITS
 
 @pytest.fixture(scope="module")
 def demo() -> "subprocess.CompletedProcess[str]":
-    """One run of the demo."""
+    """One run of the demo, where a server of one's own is set up in the environment."""
     command = [sys.executable, "-m", "convlens.cli", "demo"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"CONVLENS_MODELS": "/nowhere"},
+    )
 
 
 def test_the_demo_passes_and_shows_each_picture(

@@ -79,6 +79,18 @@ def test_every_metric_of_ours_is_on_the_dashboard() -> None:
     assert [name for name in ours if name not in shown] == []
 
 
+def test_the_docs_tell_of_every_metric_of_ours_and_of_every_alert() -> None:
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    rules = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
+    alerts = [rule["alert"] for rule in rules]
+    metrics = [
+        metric.name + "_total" * (metric.type == "counter")
+        for metric in _exported_metrics()
+        if metric.name.startswith(("convlens_", "grpc_"))
+    ]
+    assert [name for name in alerts + metrics if f"`{name}`" not in page] == []
+
+
 def test_every_panel_says_what_it_shows_and_in_which_unit() -> None:
     for panel in _panels():
         if panel["type"] == "row":

@@ -141,9 +141,11 @@ def test_a_broken_new_file_leaves_the_old_one_serving_and_is_reported(
         assert summary.state == "ready"
         assert "its new file is not served, the former one is" in summary.reason
         assert _label(client) == "bright"
+        assert 'convlens_model_failed{model="light",version="1"} 1.0' in server.page("/metrics")
         _replace(models / "light.onnx", "day", "night")
         _wait(lambda: _label(client) == "day", "the mended file")
         assert _summaries(client)["light", "1"].reason == ""
+        assert "convlens_model_failed{" not in server.page("/metrics")
 
 
 HAZARDS = [
