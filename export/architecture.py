@@ -13,6 +13,8 @@ from convlens.export.errors import ImageSizeError
 
 Progress = Callable[[int, int], None]  # (done, in all)
 
+MAX_IMAGE_SIZE = 4096
+
 
 @dataclass(frozen=True)
 class DefaultWeights:
@@ -136,8 +138,14 @@ class Architecture:
             size: height and width of the input, in pixels.
 
         Raises:
-            ImageSizeError: the network cannot take pictures of this size.
+            ImageSizeError: the network cannot take pictures of this size, or they are so large
+                that comparing what it makes of them takes all memory.
         """
+        if size > MAX_IMAGE_SIZE:
+            raise ImageSizeError(
+                f"pictures of {size}x{size} are too large: {MAX_IMAGE_SIZE}x{MAX_IMAGE_SIZE} at "
+                "most; with --dynamic-size the exported file takes any"
+            )
         how = self.preprocessing
         # As much of the picture as before stays outside the crop.
         resize = (

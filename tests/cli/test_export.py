@@ -131,6 +131,7 @@ def test_a_network_of_ones_own_is_exported_at_the_size_asked_for(
     ("words", "reason"),
     [
         (["lenet5", "--image-size", "64"], "lenet5 cannot take pictures of 64x64"),
+        (["alexnet", "--image-size", "100000"], "pictures of 100000x100000 are too large"),
         (["lenet5", "--weights", "random", "--opset", "7"], "opset 7 is not one of 18 to 23"),
         (["alexnet", "--weights", "random", "--dynamic-size"], "allow a dynamic size"),
     ],
