@@ -28,7 +28,7 @@ HINTS: Mapping[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
 # A model that is compiled for each concurrent run anew runs in the thread that asks. One that is
 # compiled for all of them hands each run to a thread of OpenVINO's own, and processors are idle
 # while the two change places (`bench/streams.py`). But each holds the weights: up to so many bytes.
-_MAX_COPIED_BYTES = 256 * 2**20
+_MAX_COPIED_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True)

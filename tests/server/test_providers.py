@@ -66,8 +66,8 @@ def test_openvino_runs_as_many_at_once_as_it_is_told_whatever_the_weights_take(
 
 def test_small_models_are_compiled_for_each_run_and_large_ones_for_all() -> None:
     plan = Plan("openvino", instances=4)
-    assert copies(64 * 2**20, plan) == 4
-    assert copies(64 * 2**20 + 1, plan) == 1
+    assert copies(128 * 2**20, plan) == 4
+    assert copies(128 * 2**20 + 1, plan) == 1
 
 
 @openvino
