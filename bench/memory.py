@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from convlens.server.memory import give_back_memory, session_bytes
+from convlens.server.memory import give_back_memory
 from convlens.server.plan import Machine, Plan, default_plan
 from convlens.server.processors import processor_count
 from convlens.server.providers import ModelSource, open_session
+from convlens.server.session_memory import session_bytes
 from convlens.server.settings import BUNDLED_MODELS, Settings
 
 MIB = 2**20

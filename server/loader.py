@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from convlens.server.background import yield_to_the_event_loop
 from convlens.server.clients import Clients
 from convlens.server.errors import ModelLoadError
-from convlens.server.memory import session_bytes
 from convlens.server.metrics import Metrics
 from convlens.server.model import Model, load_model
 from convlens.server.model_files import ModelFile
@@ -15,6 +14,7 @@ from convlens.server.precision import answering_precision
 from convlens.server.processors import processor_count
 from convlens.server.providers import ModelSource
 from convlens.server.served_model import ServedModel
+from convlens.server.session_memory import session_bytes
 from convlens.server.settings import Settings
 from convlens.server.tuned_file import make_planner
 from convlens.server.turns import Turns

@@ -23,6 +23,8 @@ def configure_logs(log_format: LogFormat) -> None:
     handler = StderrHandler()
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    # It counts the changes of each turn, whether or not they are any of ours.
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):

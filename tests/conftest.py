@@ -28,9 +28,9 @@ def lenet5_server() -> Iterator[RunningServer]:
 
 @pytest.fixture(scope="session")
 def slow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A server that is busy with each picture for a tenth of a second or two, one at a time."""
+    """A server that is busy with each picture for a fifth of a second, one at a time."""
     models = tmp_path_factory.mktemp("slow-models")
-    save_slow_model(models / "slow.onnx", layers=10)
+    save_slow_model(models / "slow.onnx", seconds=0.2)
     one_at_a_time = ("--threads", "1", "--max-batch-size", "1")
     with running_server("--models", str(models), "--queue-size", "4", *one_at_a_time) as server:
         yield server

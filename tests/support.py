@@ -5,18 +5,21 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -158,8 +161,30 @@ def save_brightness_model(path: Path, *, slope: float = 20.0, **metadata: Any) -
     return save_model(path, nodes, weights, metadata=card)
 
 
-def save_slow_model(path: Path, layers: int = 20) -> Path:
-    """The same interface, but an inference takes a tenth of a second or two."""
+def save_slow_model(path: Path, seconds: float = 0.4) -> Path:
+    """The same interface, but one thread is busy with an inference for about so long."""
+    return save_deep_model(path, max(2, round(seconds / _seconds_of_a_layer())))
+
+
+@cache
+def _seconds_of_a_layer() -> float:
+    """What a layer of a deep model takes one thread of this machine."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    with tempfile.TemporaryDirectory() as folder:
+        model = save_deep_model(Path(folder) / "model.onnx", layers=5)
+        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    picture = np.zeros((1, 1, 32, 32), np.float32)
+    taken = []
+    for _ in range(9):
+        begun = time.perf_counter()
+        session.run(None, {"input": picture})
+        taken.append(time.perf_counter() - begun)
+    return min(taken) / 5
+
+
+def save_deep_model(path: Path, layers: int) -> Path:
+    """The same interface: convolutions of 1.3 MB of weights each."""
     rng = np.random.RandomState(0)
     weights: dict[str, Any] = {"first": rng.randn(192, 1, 3, 3).astype(np.float32)}
     nodes = [helper.make_node("Conv", ["input", "first"], ["x0"], pads=[1, 1, 1, 1])]

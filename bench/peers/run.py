@@ -154,7 +154,7 @@ def _measure(field: list[Contestant], arguments: argparse.Namespace) -> dict[str
                     continue
                 try:
                     figures = server.round(arguments.seconds)
-                except BadAnswersError as error:
+                except (BadAnswersError, grpc.RpcError, OSError) as error:
                     failed[name] = str(error)
                     print(f"left out: {name}: {error}", file=sys.stderr)
                     continue

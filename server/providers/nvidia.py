@@ -107,8 +107,7 @@ class GraphedSession:
 def why_not(name: str) -> str | None:
     """Try a provider on a graph of one node: that it is compiled in says nothing of the GPU."""
     if name not in ort.get_available_providers():
-        kind = name.removesuffix("ExecutionProvider")
-        return f"this onnxruntime has no {kind} provider: pip install 'convlens[serve-gpu]'"
+        return f"this onnxruntime has no {name}: pip install 'convlens[serve-gpu]'"
     import onnx.parser  # only needed here
 
     graph = onnx.parser.parse_model(

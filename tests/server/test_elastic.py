@@ -12,7 +12,7 @@ from convlens.server.providers import ModelSource, Node, open_session
 from convlens.server.providers.elastic import SPREAD_FROM_SECONDS, ElasticSession
 from convlens.server.run_count import RunCount
 from convlens.server.tensor import Array
-from tests.support import save_slow_model
+from tests.support import save_deep_model
 
 
 class _Recorder:
@@ -74,7 +74,7 @@ def test_a_short_run_is_not_spread() -> None:
 def test_a_run_that_fails_is_over(tmp_path: Path) -> None:
     runs = RunCount()
     machine = Machine(tmp_path / "cache", runs=runs)
-    source = ModelSource.read(save_slow_model(tmp_path / "slow.onnx", layers=2))
+    source = ModelSource.read(save_deep_model(tmp_path / "deep.onnx", layers=2))
     session = open_session(source, default_plan("cpu", "fp32", 2, 16), machine)
     with pytest.raises(Exception, match="INVALID_ARGUMENT"):
         session.run(None, {"input": np.zeros((1, 1, 2), np.float32)})
@@ -83,7 +83,7 @@ def test_a_run_that_fails_is_over(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_lone_and_concurrent_runs_compute_the_same(cached: bool, tmp_path: Path) -> None:
-    source = ModelSource.read(save_slow_model(tmp_path / "slow.onnx", layers=2))
+    source = ModelSource.read(save_deep_model(tmp_path / "deep.onnx", layers=2))
     pictures = np.random.default_rng(0).random((8, 1, 32, 32), np.float32)
     feed = {"input": pictures}
     expected = open_session(source, Plan(), Machine()).run(None, feed)[0]

@@ -35,7 +35,7 @@ def limited_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running
     folder = tmp_path_factory.mktemp("limited")
     models = folder / "models"
     models.mkdir()
-    save_slow_model(models / "slow.onnx", layers=10)
+    save_slow_model(models / "slow.onnx", seconds=0.2)
     tokens = folder / "tokens.toml"
     tokens.write_text(
         "\n".join(f'[{name}]\nsha256 = "{sha256(name.encode()).hexdigest()}"' for name in "ab")

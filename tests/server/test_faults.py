@@ -251,7 +251,7 @@ async def test_calls_cancelled_in_flight_cost_less_than_ten_requests(tmp_path: P
     What counts is the processor's time, the next call's included; that it waits for none of them is
     seen from the inferences that were run.
     """
-    save_slow_model(tmp_path / "slow.onnx", layers=15)
+    save_slow_model(tmp_path / "slow.onnx", seconds=0.3)
     flags = ("--models", str(tmp_path), "--max-batch-size", "1", "--queue-size", "500")
     rows = 'convlens_batch_size_sum{model="slow",version="1"}'
     request = pb.ClassifyRequest(image=grey_png(100))

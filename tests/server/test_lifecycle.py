@@ -214,7 +214,8 @@ def test_a_provider_that_is_not_there_is_an_error_not_a_fall_back() -> None:
         pytest.skip("this onnxruntime has CUDA: the case of one that has not cannot be shown")
     ended = _serve("--provider", "cuda")
     assert ended.returncode == 1
-    assert "--provider cuda: this onnxruntime has no CUDA provider" in _last_line(ended.stderr)
+    reason = "--provider cuda: this onnxruntime has no CUDAExecutionProvider"
+    assert reason in _last_line(ended.stderr)
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from convlens.client import AsyncClient, Client, ServerError
 from convlens.proto import inference_pb2, inference_pb2_grpc
-from convlens.server.memory import session_bytes
 from convlens.server.plan import Plan
 from convlens.server.processors import processor_count
 from convlens.server.providers import ModelSource
+from convlens.server.session_memory import session_bytes
 from convlens.server.tuned_file import Tuned, tuned_key, tuned_path
 from tests.server.graphs import move_weights
 from tests.server.tensors import raw_request
@@ -27,7 +27,7 @@ from tests.support import (
     grey_png,
     running_server,
     save_brightness_model,
-    save_slow_model,
+    save_deep_model,
 )
 
 WHITE = grey_png(255)
@@ -189,7 +189,7 @@ def test_a_model_larger_than_the_budget_and_a_broken_one_say_so(models: Path) ->
 
 def test_runs_at_the_same_time_and_their_batches_are_counted(tmp_path: Path) -> None:
     """As many batches as the tuned plan has going on at once: what they take was announced."""
-    path = save_slow_model(tmp_path / "wide.onnx", layers=2)
+    path = save_deep_model(tmp_path / "wide.onnx", layers=2)
     plan = Plan(threads=1, instances=4, max_batch_size=16)
     source = ModelSource.read(path)
     key = tuned_key(source.sha256, processor_count())

@@ -23,7 +23,7 @@ from convlens.server.providers.cache import alone_in, cache_folder, cached_folde
 from convlens.server.providers.nvidia import cuda_options
 from convlens.server.providers.openvino import copies
 from tests.server.graphs import save_graph, save_two_inputs
-from tests.support import BUNDLED, DIGITS, running_server, save_slow_model
+from tests.support import BUNDLED, DIGITS, running_server, save_deep_model
 
 openvino = pytest.mark.skipif(
     PROVIDERS["openvino"].why_not() is not None, reason=str(PROVIDERS["openvino"].why_not())
@@ -133,7 +133,7 @@ def test_a_gpu_provider_that_is_not_there_says_what_to_install(name: str) -> Non
 
 
 def test_what_is_kept_of_a_large_model_computes_the_same(tmp_path: Path) -> None:
-    source = ModelSource.read(save_slow_model(tmp_path / "slow.onnx", layers=2))
+    source = ModelSource.read(save_deep_model(tmp_path / "deep.onnx", layers=2))
     assert source.path.stat().st_size > 1_000_000
     picture = {"input": np.random.default_rng(0).random((2, 1, 32, 32), np.float32)}
     machine = Machine(cache=tmp_path / "cache")
@@ -178,9 +178,9 @@ def test_weights_in_a_file_of_their_own_may_change(provider: str, tmp_path: Path
 def test_a_file_that_changes_while_it_is_read_is_not_kept_under_its_former_name(
     tmp_path: Path,
 ) -> None:
-    path = save_slow_model(tmp_path / "slow.onnx", layers=2)
+    path = save_deep_model(tmp_path / "deep.onnx", layers=2)
     source = ModelSource.read(path)
-    save_slow_model(path, layers=3)
+    save_deep_model(path, layers=3)
     open_session(source, Plan(), Machine(cache=tmp_path / "cache"))
     assert not list((tmp_path / "cache").rglob("*.onnx"))
 

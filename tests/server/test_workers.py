@@ -229,7 +229,7 @@ def test_a_worker_that_cannot_be_replaced_yet_leaves_the_others_at_work(
 
 
 def test_sigterm_finishes_what_is_in_flight_in_every_worker(tmp_path: Path) -> None:
-    save_slow_model(tmp_path / "slow.onnx", layers=30)
+    save_slow_model(tmp_path / "slow.onnx", seconds=0.6)
     flags = ("--models", str(tmp_path), "--workers", "2", "--max-batch-size", "1")
     with running_server(*flags, "--grace", "60") as server, _connections(server, 6) as channels:
         calls = [
@@ -248,7 +248,7 @@ def test_signals_to_the_whole_group_stop_it_gently_and_a_second_one_at_once(
     tmp_path: Path,
 ) -> None:
     """As systemd and a terminal send them: to supervisor and workers alike."""
-    save_slow_model(tmp_path / "slow.onnx", layers=30)
+    save_slow_model(tmp_path / "slow.onnx", seconds=0.6)
     flags = ("--models", str(tmp_path), "--workers", "2", "--max-batch-size", "1")
     with running_server(*flags, "--grace", "60") as server, _connections(server, 12) as channels:
         calls = [
