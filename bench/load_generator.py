@@ -6,7 +6,7 @@ The generators have one processor, the server another one. The ratio of a round 
 manages where the server costs next to nothing: nghttpd, which answers every request with a file.
 
     apt-get install nghttp2-client nghttp2-server
-    python bench/load_generator.py --picture server/bundled/digits/3-0045.png
+    python bench/load_generator.py --picture server/bundled/digits/3-0045.png [-- FLAG OF serve...]
 """
 
 import argparse
@@ -40,10 +40,11 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=int, default=3, help="of each measurement")
+    parser.add_argument("flags", nargs="*", help="of convlens serve, after --")
     arguments = parser.parse_args()
     rounds: list[dict[str, dict[str, float]]] = []
     flags = ["--models", str(arguments.models)] if arguments.models else []
-    with serve(*flags, under=["taskset", "-c", SERVER_PROCESSOR]) as server:
+    with serve(*flags, *arguments.flags, under=["taskset", "-c", SERVER_PROCESSOR]) as server:
         for number in range(arguments.rounds + 1):
             row: dict[str, dict[str, float]] = {}
             for name, generator in (("h2load", _h2load), ("bench", _bench)):
