@@ -107,19 +107,25 @@ class Admission:
     def _retry_after_seconds(self) -> float:
         return self._pace.predict(self._places.taken)
 
-    def learn(self, before: int, seconds: float, error: BaseException | None) -> None:
+    def learn(
+        self, before: int, seconds: float, expected: float, error: BaseException | None
+    ) -> None:
         """Note how long a request took, or for how long it was waited for in vain."""
         if error is None:
-            self._pace.learn(before, seconds)
+            self._pace.learn(before, seconds, expected)
         elif isinstance(error, asyncio.CancelledError | DeadlineExceededError):
-            self._pace.learn_at_least(before, seconds)
+            self._pace.learn_at_least(before, seconds, expected)
+
+    def expect(self, in_flight: int) -> float:
+        """The seconds that the last of so many rows takes, see `Pace`."""
+        return self._pace.expect(in_flight)
 
 
 class _Stay:
     """One request's time behind the door."""
 
     __slots__ = (
-        *("_admission", "_before", "_deadline", "_priority", "_rows", "_start"),
+        *("_admission", "_before", "_deadline", "_expected", "_priority", "_rows", "_start"),
         "_wait_for_place",
     )
 
@@ -137,6 +143,7 @@ class _Stay:
             self._rows, self._deadline, self._priority, wait_for_place=self._wait_for_place
         )
         self._start = time.monotonic()
+        self._expected = self._admission.expect(self._before)
 
     async def __aexit__(
         self,
@@ -144,5 +151,6 @@ class _Stay:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._admission.learn(self._before, time.monotonic() - self._start, error)
+        seconds = time.monotonic() - self._start
+        self._admission.learn(self._before, seconds, self._expected, error)
         self._admission.leave(self._rows, self._priority)

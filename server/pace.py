@@ -22,21 +22,33 @@ class Pace:
         self._line = BatchTime()
         self._deviation_seconds = 0.0
 
-    def learn(self, in_flight: int, seconds: float) -> None:
-        """Note how long a request took that was the last of so many rows in flight."""
-        expected = self._line.predict(in_flight)
-        off = abs(seconds - expected) if expected else seconds / 2
-        self._deviation_seconds += GAIN * (off - self._deviation_seconds)
+    def expect(self, in_flight: int) -> float:
+        """The seconds that the last of so many rows takes, as the answers so far tell."""
+        return self._line.predict(in_flight)
+
+    def predict(self, in_flight: int) -> float:
+        """The seconds within which the last of so many rows will most likely be answered."""
+        return self.expect(in_flight) + DEVIATIONS * self._deviation_seconds
+
+    def learn(self, in_flight: int, seconds: float, expected: float) -> None:
+        """Note how long a request took that was the last of so many rows in flight.
+
+        Args:
+            in_flight: when it began.
+            seconds: that it took.
+            expected: what `expect` said when it began. What was learnt since would hide how far
+                off predictions are while the machine's speed changes.
+        """
+        if expected or not self.expect(in_flight):
+            # Of the first answer; what had begun before it tells nothing of predictions.
+            off = abs(seconds - expected) if expected else seconds / 2
+            self._deviation_seconds += GAIN * (off - self._deviation_seconds)
         self._line.learn(in_flight, seconds)
 
-    def learn_at_least(self, in_flight: int, seconds: float) -> None:
+    def learn_at_least(self, in_flight: int, seconds: float, expected: float) -> None:
         """Note that a request was given up after so long.
 
         Without these, a server that answers nobody in time would learn nothing, and go on so.
         """
-        if seconds > self._line.predict(in_flight):
-            self.learn(in_flight, seconds)
-
-    def predict(self, in_flight: int) -> float:
-        """The seconds within which the last of so many rows will most likely be answered."""
-        return self._line.predict(in_flight) + DEVIATIONS * self._deviation_seconds
+        if seconds > self.expect(in_flight):
+            self.learn(in_flight, seconds, expected)
