@@ -23,7 +23,7 @@ from convlens.server.configuration import PREFIX
 from convlens.server.settings import BUNDLED_MODELS
 
 DIGITS = BUNDLED_MODELS.parent / "digits"
-START_SECONDS = 60.0
+STOP_SECONDS = 60.0
 DASHBOARD_METRICS = (
     "grpc_server_handled_total",
     "convlens_stage_seconds_sum",
@@ -106,7 +106,7 @@ def _server() -> Iterator[tuple[str, str]]:
         yield words[words.index("on") + 1].rstrip(","), words[-1]
     finally:
         process.terminate()
-        exit_code = process.wait(START_SECONDS)
+        exit_code = process.wait(STOP_SECONDS)
     if exit_code != 0:
         raise CommandError(f"the server stopped with exit code {exit_code}")
 
