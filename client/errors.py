@@ -90,7 +90,8 @@ KINDS: dict[grpc.StatusCode, type[ClientError]] = {
 }
 
 
-# grpc gives a message that exceeds a limit the code of a full queue; only its text differs.
+# grpc and our server give a message that exceeds a limit the code of a full queue; only their text
+# differs.
 TOO_LARGE = "larger than max"
 
 

@@ -29,25 +29,29 @@ def picture_bytes(picture: Picture) -> bytes:
             (height, width, 3) for RGB or (height, width, 4) for RGBA.
 
     Raises:
-        PictureError: the file cannot be read or is too large to be sent, or the value is no
-            picture.
+        PictureError: the file cannot be read, the value is no picture, or it is too large to be
+            sent.
     """
-    if isinstance(picture, bytes):
-        return picture
-    if isinstance(picture, bytearray | memoryview):
-        return bytes(picture)
-    if isinstance(picture, str | os.PathLike):
-        try:
-            with Path(picture).open("rb") as file:
-                content = file.read(MAX_MESSAGE_BYTES + 1)  # /dev/zero has no end
-        except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-            reason = getattr(error, "strerror", None) or str(error)
-            raise PictureError("INVALID_ARGUMENT", f"cannot be read: {reason}") from error
-        if len(content) > MAX_MESSAGE_BYTES:
-            text = f"larger than the {MAX_MESSAGE_BYTES:,} bytes that can be sent"
-            raise PictureError("INVALID_ARGUMENT", text)
-        return content
-    return _png(picture)
+    if isinstance(picture, bytes | bytearray | memoryview):
+        encoded = bytes(picture)
+    elif isinstance(picture, str | os.PathLike):
+        encoded = _beginning(picture)
+    else:
+        encoded = _png(picture)
+    if len(encoded) > MAX_MESSAGE_BYTES:
+        text = f"larger than the {MAX_MESSAGE_BYTES:,} bytes that can be sent"
+        raise PictureError("INVALID_ARGUMENT", text)
+    return encoded
+
+
+def _beginning(path: "str | os.PathLike[str]") -> bytes:
+    """A file's contents, or enough of them to know that they cannot be sent: some have no end."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(MAX_MESSAGE_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = getattr(error, "strerror", None) or str(error)
+        raise PictureError("INVALID_ARGUMENT", f"cannot be read: {reason}") from error
 
 
 def _png(picture: Any) -> bytes:

@@ -125,9 +125,10 @@ class MessageReader:
         return length
 
     def _too_long(self, length: int) -> MessageError:
+        # The code is that of a full queue too: clients know it by grpc's words, "larger than max".
         return MessageError(
             grpc.StatusCode.RESOURCE_EXHAUSTED,
-            f"a message may have {self._max_bytes} bytes, this one has {length} or more",
+            f"a message of {length} bytes or more is larger than max ({self._max_bytes})",
         )
 
 

@@ -58,6 +58,8 @@ def test_an_image_in_a_mode_that_png_lacks_arrives_as_rgb() -> None:
         (np.zeros((0, 4), np.uint8), r"\(0, 4\)"),
         (7, "not int"),
         ("a\0b", "cannot be read"),
+        (bytes(32 * 2**20 + 1), "larger than the 33,554,432 bytes that can be sent"),
+        (np.random.default_rng(0).integers(0, 256, (3400, 3400, 3), np.uint8), "larger than"),
     ],
 )
 def test_what_is_no_picture_is_said(value: Any, said: str) -> None:
