@@ -3,6 +3,7 @@
 import argparse
 import datetime
 import json
+import math
 import os
 import platform
 import shlex
@@ -32,6 +33,7 @@ from convlens.client.pictures import picture_bytes
 Row: TypeAlias = tuple[ClosedLoop | OpenLoop, Tally]
 
 DEFAULT_CONCURRENCY = (1, 8, 32)
+MOST_PICTURE_BYTES = 256 * 2**20
 # Above this share of a processor for each process, the generator is what is measured.
 BUSY_CORES = 0.85
 COLUMNS = ("load", "answers/s", "good/s", "p50", "p95", "p99", "max", "client", "errors")
@@ -152,7 +154,27 @@ def _target(arguments: argparse.Namespace) -> Target:
     if arguments.tensor:
         return run_in_loop(tensor_target(connection(arguments), model, version))
     words = arguments.pictures or [str(files("convlens.server") / "bundled" / "digits")]
-    return picture_target([_content(path) for path in picture_files(words)], model, version)
+    paths = _some(list(picture_files(words)))
+    return picture_target([_content(path) for path in paths], model, version)
+
+
+def _some(paths: list[str]) -> list[str]:
+    """All, or as many as are kept in memory, from the whole of a folder."""
+    every = max(1, math.ceil(sum(map(_size, paths)) / MOST_PICTURE_BYTES))
+    if every > 1:
+        print(
+            f"convlens bench: {len(paths):,} pictures, of which one in {every} is sent: "
+            f"{MOST_PICTURE_BYTES >> 20} MiB of them are kept in memory",
+            file=sys.stderr,
+        )
+    return paths[::every]
+
+
+def _size(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except (OSError, ValueError):
+        return 0  # reading it says why
 
 
 def _content(path: str) -> bytes:

@@ -52,6 +52,18 @@ def test_each_load_is_a_row_and_an_entry_of_the_json(
     assert sum(text.startswith("infer: ") for text in titles) == 3
 
 
+def test_of_more_pictures_than_are_kept_in_memory_some_are_sent(
+    lenet5_server: RunningServer, tmp_path: Path
+) -> None:
+    for number in range(20):
+        picture = tmp_path / f"{number}.png"
+        picture.write_bytes(DIGITS[0].read_bytes())
+        os.truncate(picture, 25 * 2**20)  # the rest takes no room on the disk
+    done = _bench("--address", lenet5_server.address, "--pictures", str(tmp_path), *SHORT, "--json")
+    assert "20 pictures, of which one in 2 is sent: 256 MiB of them are kept" in done.stderr
+    assert json.loads(done.stdout)["target"]["requests"].startswith("10 pictures")
+
+
 def test_tensors_are_measured_too_and_json_is_all_that_is_printed(
     lenet5_server: RunningServer,
 ) -> None:
