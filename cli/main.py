@@ -80,6 +80,9 @@ def _run(prog: str, name: str, words: Sequence[str]) -> int:
     if sys.stdout is None:
         # Whoever closed it wants no output; and no file that is opened later becomes it.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    if name != "serve":
+        # gRPC complains on stderr, as of a poller that the end cut short; errors reach us anyway.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when it is imported
     try:
         command = importlib.import_module(f"convlens.cli.{name}")
         parser = argparse.ArgumentParser(
