@@ -15,6 +15,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from convlens.server.memory import give_back_memory
 from convlens.server.plan import Machine, Plan, default_plan
@@ -68,10 +69,7 @@ def _run(path: Path, plan: Plan, cache: Path) -> int:
 
 
 def _resident_bytes() -> int:
-    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    raise OSError("no Pss in /proc/self/smaps_rollup")
+    return psutil.Process().memory_full_info().pss
 
 
 if __name__ == "__main__":

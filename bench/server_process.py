@@ -1,12 +1,12 @@
 """A server in a process of its own, for as long as it is measured."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+
+import psutil
 
 STOP_SECONDS = 15
 
@@ -27,13 +27,12 @@ class ServerProcess:
 
     def processor_seconds(self) -> float:
         """That it has spent so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        times = psutil.Process(self.process.pid).cpu_times()
+        return times.user + times.system
 
     def resident_bytes(self) -> int:
         """Of its memory, what is in RAM."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        return psutil.Process(self.process.pid).memory_info().rss
 
 
 @contextmanager

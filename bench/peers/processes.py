@@ -5,7 +5,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 
 class Processes:
@@ -38,58 +41,46 @@ class Processes:
 
     def processor_seconds(self) -> float:
         """What those that live now have used."""
-        return sum(_processor_seconds(number) for number in self._numbers())
+        return sum(_processor_seconds(process) for process in self._family())
 
     def stop(self) -> None:
         """End them all: first politely, which takes that they run, then not."""
-        numbers = self._numbers()
+        family = self._family()
         self.resume()
         self._leader.terminate()
         end = time.monotonic() + 10
-        while time.monotonic() < end and any(_alive(number) for number in numbers[1:]):
+        while time.monotonic() < end and any(_alive(process) for process in family[1:]):
             self._leader.poll()
             time.sleep(0.1)
-        for number in numbers:
-            if _alive(number):
-                _send(number, signal.SIGKILL)
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         self._leader.wait()
 
     def _signal(self, what: signal.Signals) -> None:
-        for number in self._numbers():
-            _send(number, what)
+        for process in self._family():
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(what)
 
-    def _numbers(self) -> list[int]:
-        """The leader's and its descendants' process numbers, parents first."""
-        children: dict[int, list[int]] = {}
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:  # it has just ended
-                continue
-            children.setdefault(parent, []).append(int(folder.name))
-        found = [self._leader.pid]
-        for number in found:
-            found += children.get(number, [])
-        return found
+    def _family(self) -> list[psutil.Process]:
+        """The leader and its descendants, parents first; none once it is over."""
+        try:
+            leader = psutil.Process(self._leader.pid)
+            return [leader, *leader.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
 
 
-def _send(number: int, what: signal.Signals) -> None:
+def _alive(process: psutil.Process) -> bool:
     try:
-        os.kill(number, what)
-    except ProcessLookupError:
-        return
-
-
-def _alive(number: int) -> bool:
-    try:
-        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
 
 
-def _processor_seconds(number: int) -> float:
+def _processor_seconds(process: psutil.Process) -> float:
     try:
-        fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
         return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return times.user + times.system

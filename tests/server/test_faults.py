@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import random
 import signal
 import socket
@@ -14,6 +13,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import psutil
 import pytest
 from google.protobuf.message import Message
 from PIL import Image
@@ -59,8 +59,8 @@ def _address(server: RunningServer) -> tuple[str, int]:
 
 
 def _cpu_seconds(server: RunningServer) -> float:
-    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    times = psutil.Process(server.process.pid).cpu_times()
+    return times.user + times.system
 
 
 def _assert_answers(server: RunningServer) -> None:

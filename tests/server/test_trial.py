@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import onnx
+import psutil
 import pytest
 from onnx import helper, numpy_helper
 
@@ -223,9 +223,8 @@ def test_workers_compare_together_and_promote_together(models: Path) -> None:
         assert {_version_that_answers(server) for _ in range(12)} == {"2"}
         promoted = 'convlens_candidate_promotions_total{model="light",version="2"}'
         assert server.metric(promoted) == 1
-        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
-        for pid in children.read_text().split():
-            os.kill(int(pid), signal.SIGKILL)
+        for worker in psutil.Process(server.process.pid).children():
+            worker.kill()
         server.wait_for_metric("convlens_worker_deaths_total", lambda value: value == 2)
         server.wait_for_metric("convlens_workers", lambda value: value == 2)
         assert {_version_that_answers(server) for _ in range(12)} == {"2"}

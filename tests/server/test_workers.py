@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import psutil
 import pytest
 
 from convlens.client import Client, UnavailableError
@@ -72,8 +73,7 @@ def hung(shared: RunningServer) -> int:
 
 
 def _children(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in text.split()]
+    return [child.pid for child in psutil.Process(pid).children()]
 
 
 def _workers(server: RunningServer) -> list[int]:
@@ -117,14 +117,10 @@ def _log_after_stop(server: RunningServer) -> str:
 
 def _open_connections(pid: int, port: int) -> int:
     """How many connections to a port a process holds."""
-    established, inode = "01", 9  # of the table's fourth column; the number of a column
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    sockets = {
-        f"socket:[{row[inode]}]"
-        for row in rows
-        if row[3] == established and int(row[1].rpartition(":")[2], 16) == port
-    }
-    return sum(str(fd.readlink()) in sockets for fd in Path(f"/proc/{pid}/fd").iterdir())
+    return sum(
+        one.status == psutil.CONN_ESTABLISHED and one.laddr.port == port
+        for one in psutil.Process(pid).net_connections("tcp4")
+    )
 
 
 def test_connections_are_spread_over_the_workers(server: RunningServer) -> None:
@@ -266,7 +262,7 @@ def test_signals_to_the_whole_group_stop_it_gently_and_a_second_one_at_once(
         _, log = server.process.communicate(timeout=30)
         assert "stopping at once" in log
         assert any(call.exception(30) is not None for call in calls)
-        assert not any(Path(f"/proc/{pid}").exists() for pid in family[1:])
+        assert not any(psutil.pid_exists(pid) for pid in family[1:])
 
 
 def test_unloading_and_loading_reach_every_worker_and_those_that_come_later(
@@ -447,4 +443,4 @@ def test_without_their_supervisor_workers_finish_and_end(server: RunningServer) 
         assert client.classify(WHITE, model="light").predictions
         server.process.kill()
         server.process.wait()
-        _wait(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "their end")
+        _wait(lambda: not any(psutil.pid_exists(pid) for pid in workers), "their end")
